@@ -1,0 +1,1 @@
+"""Configuration: the schema of every group, composition with Hydra, and the checks that need no TensorFlow."""

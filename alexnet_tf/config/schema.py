@@ -1,0 +1,568 @@
+"""The dataclass schema of every config group: what can be set, its type, its default and its meaning.
+
+Defaults that differ between recipes live in `conf/*.yaml`; a default that is written here holds everywhere.
+`slots=True` makes an unknown key an error even when it was added with Hydra's `+`.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from omegaconf import MISSING
+
+
+class Activation(StrEnum):
+    """A stage's nonlinearity."""
+
+    relu = "relu"
+    tanh = "tanh"
+    sigmoid = "sigmoid"
+    leaky_relu = "leaky_relu"
+    elu = "elu"
+    gelu = "gelu"
+    linear = "linear"
+
+
+class Init(StrEnum):
+    """How weights start; `normal` is N(0, `weight_std` of the stage), as the sources before 2015 have it."""
+
+    normal = "normal"
+    glorot_uniform = "glorot_uniform"
+    glorot_normal = "glorot_normal"
+    he_uniform = "he_uniform"
+    he_normal = "he_normal"
+    lecun_normal = "lecun_normal"
+
+
+class StageKind(StrEnum):
+    """A stage is a convolution or a dense layer with what follows it."""
+
+    conv = "conv"
+    dense = "dense"
+
+
+class Norm(StrEnum):
+    """A stage's normalisation."""
+
+    none = "none"
+    lrn = "lrn"
+
+
+class LRNConvention(StrEnum):
+    """Whether alpha multiplies the sum of squares over the window (paper) or their mean (2012 code, Caffe)."""
+
+    sum = "sum"
+    mean = "mean"
+
+
+class LRNScope(StrEnum):
+    """Whether the window of channels reaches across the columns of a stage or ends at a column's edge."""
+
+    across = "across"
+    column = "column"
+
+
+class PoolKind(StrEnum):
+    """What a pooling window yields."""
+
+    max = "max"
+    avg = "avg"
+
+
+class Rounding(StrEnum):
+    """How an output size that is not a whole number is rounded; `up` lets the last window reach past the edge."""
+
+    down = "down"
+    up = "up"
+
+
+class MeanKind(StrEnum):
+    """What is subtracted: the mean image of the training set, its mean colour, or nothing but `values`."""
+
+    image = "image"
+    channel = "channel"
+
+
+class OnError(StrEnum):
+    """What an unreadable image does."""
+
+    fail = "fail"
+    skip = "skip"
+
+
+class InMemory(StrEnum):
+    """Whether a TFDS data set is held in memory; `auto` holds what is smaller than `memory_limit_mb`."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
+class Precision(StrEnum):
+    """Compute dtype; variables stay float32 in the 16-bit choices (Keras's mixed policies)."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    float64 = "float64"
+
+
+class Progress(StrEnum):
+    """`auto` draws a bar in a terminal and prints plain lines elsewhere."""
+
+    auto = "auto"
+    bar = "bar"
+    plain = "plain"
+    none = "none"
+
+
+# --------------------------------------------------------------------------------------------------- data
+
+
+@dataclass(kw_only=True, slots=True)
+class DataConfig:
+    """A classification data set: where it is and how its splits are made."""
+
+    name: str = MISSING
+    """`digits`, `folder`, or the name of any TFDS image classification set (`cifar10`, `beans`, ...)."""
+    dir: str | None = None
+    """TFDS data_dir, or the folder of images; null: `ALEXNET_DATA_DIR`, else TFDS's own default."""
+    train_split: str = "train"
+    validation_split: str | None = None
+    """The split (TFDS) or subfolder (`folder`) to validate on; null: carve one from the training split."""
+    test_split: str | None = "test"
+    """The split to test on; null, or absent from the data: there is none."""
+    validation_fraction: float = 0.1
+    """Fraction of the training split that is carved off where there is no validation split."""
+    split_seed: int = 0
+    """Seed of the carving, apart from `seed` so that runs with different seeds share their splits."""
+    train_examples: int | None = None
+    """Keep only this many training examples (a seeded choice, after carving); null: all."""
+    image_size: int | None = None
+    """Side of the stored square images in pixels, if all are alike; null: they vary."""
+    channels: int = 3
+    """Colour channels that the stored images have, or are converted to."""
+    on_error: OnError = OnError.fail
+    in_memory: InMemory = InMemory.auto
+    memory_limit_mb: int = 4096
+    shuffle_window: int = 16384
+    """Examples in the shuffle buffer of sets that are streamed because memory does not hold them."""
+
+
+# ------------------------------------------------------------------------------------------------ augment
+
+
+@dataclass(kw_only=True, slots=True)
+class ResizeConfig:
+    """Resize so that the shorter side is `size` pixels, keeping the aspect ratio."""
+
+    size: int = MISSING
+    method: str = "bilinear"
+
+
+@dataclass(kw_only=True, slots=True)
+class CropConfig:
+    """A square crop of `size` pixels: from the centre, or at a random offset (each equally likely) in training."""
+
+    size: int = MISSING
+
+
+@dataclass(kw_only=True, slots=True)
+class RandomResizedCropConfig:
+    """A crop of random area and aspect ratio, resized to `size`; in evaluation: resize to `eval_resize`, centre."""
+
+    size: int = MISSING
+    min_area: float = 0.08
+    max_area: float = 1.0
+    min_ratio: float = 0.75
+    max_ratio: float = 4 / 3
+    eval_resize: int | None = None
+    """Shorter side before the centre crop in evaluation; null: 8/7 of `size` (256 for 224)."""
+
+
+@dataclass(kw_only=True, slots=True)
+class PadCropConfig:
+    """Pad with `padding` zero pixels on each side, then crop `size` at random: the usual one for small images."""
+
+    size: int = MISSING
+    padding: int = 4
+
+
+@dataclass(kw_only=True, slots=True)
+class FlipConfig:
+    """Mirror horizontally with this probability."""
+
+    probability: float = 0.5
+
+
+@dataclass(kw_only=True, slots=True)
+class PCAConfig:
+    """Add a random combination of the principal components of RGB (paper, section 4.1)."""
+
+    std: float = 0.1
+    """Standard deviation of the three coefficients."""
+    scale: str = "eigenvalue"
+    """`eigenvalue` (the paper's words) or `deviation` (its square root, as the authors' code does)."""
+
+
+@dataclass(kw_only=True, slots=True)
+class RotateConfig:
+    """Rotate by an angle drawn uniformly from +-`degrees`, filling with zeros."""
+
+    degrees: float = 10.0
+
+
+@dataclass(kw_only=True, slots=True)
+class BrightnessConfig:
+    """Add a value drawn uniformly from +-`max_delta` (units of 0-255)."""
+
+    max_delta: float = 32.0
+
+
+@dataclass(kw_only=True, slots=True)
+class FactorConfig:
+    """Multiply contrast or saturation by a factor drawn uniformly from `lower` to `upper`."""
+
+    lower: float = 0.8
+    upper: float = 1.2
+
+
+@dataclass(kw_only=True, slots=True)
+class SubtractMeanConfig:
+    """Subtract the mean of the training split, or fixed `values` per channel (units of 0-255)."""
+
+    kind: MeanKind = MeanKind.image
+    values: list[float] | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class ScaleConfig:
+    """Divide by one number, or by one number per channel (units of 0-255)."""
+
+    divisor: float = 1.0
+    channel_divisors: list[float] | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class AugmentConfig:
+    """Named operations and the order in which they run; a null operation is off."""
+
+    order: list[str] = MISSING
+    resize: ResizeConfig | None = None
+    center_crop: CropConfig | None = None
+    random_crop: CropConfig | None = None
+    random_resized_crop: RandomResizedCropConfig | None = None
+    pad_crop: PadCropConfig | None = None
+    flip: FlipConfig | None = None
+    pca: PCAConfig | None = None
+    rotate: RotateConfig | None = None
+    brightness: BrightnessConfig | None = None
+    contrast: FactorConfig | None = None
+    saturation: FactorConfig | None = None
+    subtract_mean: SubtractMeanConfig | None = None
+    scale: ScaleConfig | None = None
+
+
+# -------------------------------------------------------------------------------------------------- model
+
+
+@dataclass(kw_only=True, slots=True)
+class LRNConfig:
+    """Local response normalisation over channels (paper, section 3.3)."""
+
+    size: int = 5
+    """Channels in the window (the paper's n), not the half-width that TensorFlow calls depth_radius."""
+    k: float = 2.0
+    alpha: float = 1e-4
+    beta: float = 0.75
+    convention: LRNConvention = LRNConvention.sum
+    scope: LRNScope = LRNScope.across
+
+
+@dataclass(kw_only=True, slots=True)
+class PoolConfig:
+    """Pooling; a window of 3 with a stride of 2 is the paper's overlapping one."""
+
+    kind: PoolKind = PoolKind.max
+    size: int = 3
+    stride: int = 2
+    rounding: Rounding = Rounding.down
+
+
+@dataclass(kw_only=True, slots=True)
+class StageConfig:
+    """One weighted layer and what follows it."""
+
+    kind: StageKind = StageKind.conv
+    units: int | None = None
+    """Filters of a convolution, units of a dense layer; null: the number of classes."""
+    kernel: int = 3
+    stride: int = 1
+    padding: str = "same"
+    """`same`, `valid`, or the number of zero pixels on each side, as a string of digits."""
+    rounding: Rounding = Rounding.down
+    columns: int = 1
+    """Columns that the stage's kernels are divided into, each seeing only its share of the input channels."""
+    activation: Activation | None = None
+    """null: `model.activation`."""
+    norm: Norm = Norm.none
+    pool: PoolConfig | None = None
+    order: list[str] = field(default_factory=lambda: ["activation", "norm", "pool"])
+    dropout: float = 0.0
+    """Fraction of this stage's outputs that are dropped in training."""
+    weight_std: float = 0.01
+    """Standard deviation of the initial weights under `model.init=normal`."""
+    bias: float = 0.0
+    """Initial value of the biases."""
+
+
+@dataclass(kw_only=True, slots=True)
+class ModelConfig:
+    """A network as an ordered dict of stages."""
+
+    name: str = MISSING
+    input_size: int = MISSING
+    """Side of the square input in pixels."""
+    input_channels: int | None = None
+    """null: taken from the data."""
+    num_classes: int | None = None
+    """null: taken from the data."""
+    activation: Activation = Activation.relu
+    init: Init = Init.normal
+    lrn: LRNConfig | None = None
+    """The normalisation of every stage with `norm: lrn`; null switches it off everywhere."""
+    stages: dict[str, StageConfig] = MISSING
+
+
+# ---------------------------------------------------------------------------------- optimizer and schedule
+
+
+@dataclass(kw_only=True, slots=True)
+class GroupConfig:
+    """Variables with a rate and decay of their own."""
+
+    match: str = MISSING
+    """Regular expression searched in the variable's path, such as `bias$` or `^conv1/`."""
+    lr: float | None = None
+    """Absolute learning rate; null: `optimizer.lr`."""
+    weight_decay: float | None = None
+    """null: `optimizer.weight_decay`."""
+    trainable: bool = True
+    """false: the group does not move at all, whatever its momentum."""
+
+
+@dataclass(kw_only=True, slots=True)
+class OptimizerConfig:
+    """What every optimizer has."""
+
+    name: str = MISSING
+    lr: float = MISSING
+
+
+@dataclass(kw_only=True, slots=True)
+class SGDConfig(OptimizerConfig):
+    """The paper's update (section 5): v = momentum v - decay lr w - lr g; w = w + v."""
+
+    name: str = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    groups: dict[str, GroupConfig] = field(default_factory=dict)
+    """The first group whose `match` is found in a variable's path takes it; the rest keep the values above."""
+
+
+@dataclass(kw_only=True, slots=True)
+class AdamConfig(OptimizerConfig):
+    """Keras's Adam with decoupled weight decay (AdamW where the decay is not zero)."""
+
+    name: str = "adam"
+    lr: float = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
+    weight_decay: float = 0.0
+
+
+@dataclass(kw_only=True, slots=True)
+class ScheduleConfig:
+    """What every schedule has."""
+
+    name: str = MISSING
+    warmup_epochs: float = 0.0
+    """Epochs over which the rate rises linearly from a fraction of itself to its full value."""
+
+
+@dataclass(kw_only=True, slots=True)
+class ConstantConfig(ScheduleConfig):
+    """One rate throughout."""
+
+    name: str = "constant"
+
+
+@dataclass(kw_only=True, slots=True)
+class PlateauConfig(ScheduleConfig):
+    """Divide the rate when the validation error stops improving (paper, section 5), then stop."""
+
+    name: str = "plateau"
+    divisor: float = 10.0
+    patience: int = 5
+    """Epochs without improvement before the rate is divided."""
+    min_delta: float = 0.0
+    """An improvement is a validation error lower than the best by more than this (fraction, 0-1)."""
+    reductions: int = 3
+    """After so many divisions the next plateau ends the run."""
+
+
+@dataclass(kw_only=True, slots=True)
+class StepsConfig(ScheduleConfig):
+    """Divide the rate at the start of given epochs (counted from 1)."""
+
+    name: str = "steps"
+    divisor: float = 10.0
+    epochs: list[int] = MISSING
+
+
+@dataclass(kw_only=True, slots=True)
+class CosineConfig(ScheduleConfig):
+    """Half a cosine from the full rate to `final_fraction` of it over the whole run."""
+
+    name: str = "cosine"
+    final_fraction: float = 0.0
+
+
+# --------------------------------------------------------------------------------- strategy and training
+
+
+@dataclass(kw_only=True, slots=True)
+class StrategyConfig:
+    """Where the replicas are."""
+
+    name: str = "auto"
+    """`auto` (every GPU there is, else one device), `one_device` or `mirrored`."""
+    logical_devices: int | None = None
+    """Split the CPU into this many devices to try out `mirrored` without GPUs."""
+
+
+@dataclass(kw_only=True, slots=True)
+class ProbeConfig:
+    """The error on a fixed seeded subset of training images, in inference mode, without augmentation."""
+
+    every: int = 0
+    """Steps between two measurements; 0: none."""
+    examples: int = 1000
+    stop_below: float | None = None
+    """End the run when the probe's error (fraction, 0-1) is below this."""
+
+
+@dataclass(kw_only=True, slots=True)
+class EarlyStoppingConfig:
+    """Stop when the validation error has not improved for `patience` epochs."""
+
+    patience: int = 10
+    min_delta: float = 0.0
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainingConfig:
+    """How long, in what arithmetic, and what is kept."""
+
+    batch_size: int = 128
+    """Examples of one step over all replicas."""
+    eval_batch_size: int | None = None
+    """null: `batch_size`."""
+    epochs: int = 10
+    steps: int | None = None
+    """End after this many steps, whatever `epochs` says; null: `epochs` decides."""
+    overfit_batches: int = 0
+    """Train on the first so many batches of the first epoch again and again, unaugmented; 0: off."""
+    precision: Precision = Precision.float32
+    jit_compile: bool = False
+    eager: bool = False
+    """Run every step in Python, for debugging."""
+    deterministic: bool = False
+    """Only operations whose results repeat to the bit, at some cost in speed."""
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    early_stopping: EarlyStoppingConfig | None = None
+    evaluate_every: int = 1
+    """Epochs between two validations; 0: only at the end."""
+    checkpoint_every: str = "1 epoch"
+    """`N epochs` or `N steps`; `never` keeps only the final model."""
+    keep_checkpoints: int = 2
+    tensorboard: bool = False
+    """Write `events/` for TensorBoard (needs the extra `tensorboard`)."""
+    progress: Progress = Progress.auto
+    intra_threads: int = 0
+    """Threads within an operation; 0: TensorFlow decides."""
+    inter_threads: int = 0
+    """Operations at once; 0: TensorFlow decides."""
+
+
+# -------------------------------------------------------------------------------------------------- study
+
+
+@dataclass(kw_only=True, slots=True)
+class ComparisonConfig:
+    """Two arms and what the source claims about them."""
+
+    arm: str = MISSING
+    reference: str = MISSING
+    claim: float | None = None
+    """The claimed ratio reference / arm (how many times faster `arm` is)."""
+
+
+@dataclass(kw_only=True, slots=True)
+class TuneConfig:
+    """Values of one key to try for each arm, on seeds of their own, before the comparison."""
+
+    key: str = "optimizer.lr"
+    values: dict[str, list[float]] = MISSING
+    """For each arm the candidates; an arm that is not named keeps its own value."""
+    seeds: list[int] = field(default_factory=lambda: [100])
+
+
+@dataclass(kw_only=True, slots=True)
+class StudyConfig:
+    """A comparison of arms over seeds, run by one command and reported."""
+
+    name: str = MISSING
+    question: str = MISSING
+    source: str = ""
+    arms: dict[str, list[str]] = MISSING
+    """Each arm's overrides."""
+    seeds: list[int] = MISSING
+    metric: str = "time_to_error"
+    threshold: float = 0.25
+    """The probe's error (fraction, 0-1) that the arms race to."""
+    comparisons: dict[str, ComparisonConfig] = field(default_factory=dict)
+    tune: TuneConfig | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class Config:
+    """The whole: one run, or with `study` the sweep of a comparison."""
+
+    seed: int = 0
+    data: DataConfig = MISSING
+    model: ModelConfig = MISSING
+    augment: AugmentConfig = MISSING
+    optimizer: OptimizerConfig = MISSING
+    schedule: ScheduleConfig = MISSING
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    study: StudyConfig | None = None
+    run_dir: str | None = None
+    """The run's (or sweep's) folder; null: a new one under `runs/` (or `sweeps/`)."""
+    resume: str | None = None
+    """A run folder to continue with its own config."""
+
+
+SCHEMAS: dict[tuple[str | None, str], Any] = {
+    (None, "schema"): Config,
+    ("schema/optimizer", "sgd"): SGDConfig,
+    ("schema/optimizer", "adam"): AdamConfig,
+    ("schema/schedule", "constant"): ConstantConfig,
+    ("schema/schedule", "plateau"): PlateauConfig,
+    ("schema/schedule", "steps"): StepsConfig,
+    ("schema/schedule", "cosine"): CosineConfig,
+}
+"""Nodes of Hydra's ConfigStore by (group, name). Groups whose members differ in fields have one each."""
