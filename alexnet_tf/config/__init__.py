@@ -1,1 +1,36 @@
 """Configuration: the schema of every group, composition with Hydra, and the checks that need no TensorFlow."""
+
+from alexnet_tf.config.checks import ConfigError, check_replicas, check_stages, checkpoint_interval
+from alexnet_tf.config.compose import (
+    CONFIG_MODULE,
+    HYDRA_VERSION,
+    compose,
+    compose_model,
+    explain,
+    from_dict,
+    is_compose_error,
+    register_schemas,
+    resolve,
+    to_dict,
+    to_yaml,
+)
+from alexnet_tf.config.schema import Config
+
+__all__ = [
+    "CONFIG_MODULE",
+    "HYDRA_VERSION",
+    "Config",
+    "ConfigError",
+    "check_replicas",
+    "check_stages",
+    "checkpoint_interval",
+    "compose",
+    "compose_model",
+    "explain",
+    "from_dict",
+    "is_compose_error",
+    "register_schemas",
+    "resolve",
+    "to_dict",
+    "to_yaml",
+]

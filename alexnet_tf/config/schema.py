@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from omegaconf import MISSING
+from omegaconf import II, MISSING
 
 
 class Activation(StrEnum):
@@ -65,6 +65,7 @@ class LRNScope(StrEnum):
 class PoolKind(StrEnum):
     """What a pooling window yields."""
 
+    none = "none"
     max = "max"
     avg = "avg"
 
@@ -156,7 +157,7 @@ class DataConfig:
 class ResizeConfig:
     """Resize so that the shorter side is `size` pixels, keeping the aspect ratio."""
 
-    size: int = MISSING
+    size: int = II("model.input_size")
     method: str = "bilinear"
 
 
@@ -164,14 +165,14 @@ class ResizeConfig:
 class CropConfig:
     """A square crop of `size` pixels: from the centre, or at a random offset (each equally likely) in training."""
 
-    size: int = MISSING
+    size: int = II("model.input_size")
 
 
 @dataclass(kw_only=True, slots=True)
 class RandomResizedCropConfig:
     """A crop of random area and aspect ratio, resized to `size`; in evaluation: resize to `eval_resize`, centre."""
 
-    size: int = MISSING
+    size: int = II("model.input_size")
     min_area: float = 0.08
     max_area: float = 1.0
     min_ratio: float = 0.75
@@ -184,7 +185,7 @@ class RandomResizedCropConfig:
 class PadCropConfig:
     """Pad with `padding` zero pixels on each side, then crop `size` at random: the usual one for small images."""
 
-    size: int = MISSING
+    size: int = II("model.input_size")
     padding: int = 4
 
 
@@ -245,22 +246,22 @@ class ScaleConfig:
 
 @dataclass(kw_only=True, slots=True)
 class AugmentConfig:
-    """Named operations and the order in which they run; a null operation is off."""
+    """Named operations: those in `order` run, in that order; null switches one of them off."""
 
     order: list[str] = MISSING
-    resize: ResizeConfig | None = None
-    center_crop: CropConfig | None = None
-    random_crop: CropConfig | None = None
-    random_resized_crop: RandomResizedCropConfig | None = None
-    pad_crop: PadCropConfig | None = None
-    flip: FlipConfig | None = None
-    pca: PCAConfig | None = None
-    rotate: RotateConfig | None = None
-    brightness: BrightnessConfig | None = None
-    contrast: FactorConfig | None = None
-    saturation: FactorConfig | None = None
-    subtract_mean: SubtractMeanConfig | None = None
-    scale: ScaleConfig | None = None
+    resize: ResizeConfig | None = field(default_factory=ResizeConfig)
+    center_crop: CropConfig | None = field(default_factory=CropConfig)
+    random_crop: CropConfig | None = field(default_factory=CropConfig)
+    random_resized_crop: RandomResizedCropConfig | None = field(default_factory=RandomResizedCropConfig)
+    pad_crop: PadCropConfig | None = field(default_factory=PadCropConfig)
+    flip: FlipConfig | None = field(default_factory=FlipConfig)
+    pca: PCAConfig | None = field(default_factory=PCAConfig)
+    rotate: RotateConfig | None = field(default_factory=RotateConfig)
+    brightness: BrightnessConfig | None = field(default_factory=BrightnessConfig)
+    contrast: FactorConfig | None = field(default_factory=FactorConfig)
+    saturation: FactorConfig | None = field(default_factory=FactorConfig)
+    subtract_mean: SubtractMeanConfig | None = field(default_factory=SubtractMeanConfig)
+    scale: ScaleConfig | None = field(default_factory=ScaleConfig)
 
 
 # -------------------------------------------------------------------------------------------------- model
@@ -283,7 +284,7 @@ class LRNConfig:
 class PoolConfig:
     """Pooling; a window of 3 with a stride of 2 is the paper's overlapping one."""
 
-    kind: PoolKind = PoolKind.max
+    kind: PoolKind = PoolKind.none
     size: int = 3
     stride: int = 2
     rounding: Rounding = Rounding.down
@@ -306,7 +307,8 @@ class StageConfig:
     activation: Activation | None = None
     """null: `model.activation`."""
     norm: Norm = Norm.none
-    pool: PoolConfig | None = None
+    pool: PoolConfig | None = field(default_factory=PoolConfig)
+    """null, or `pool.kind=none`: no pooling."""
     order: list[str] = field(default_factory=lambda: ["activation", "norm", "pool"])
     dropout: float = 0.0
     """Fraction of this stage's outputs that are dropped in training."""
@@ -329,7 +331,7 @@ class ModelConfig:
     """null: taken from the data."""
     activation: Activation = Activation.relu
     init: Init = Init.normal
-    lrn: LRNConfig | None = None
+    lrn: LRNConfig | None = field(default_factory=LRNConfig)
     """The normalisation of every stage with `norm: lrn`; null switches it off everywhere."""
     stages: dict[str, StageConfig] = MISSING
 
@@ -458,7 +460,8 @@ class ProbeConfig:
 class EarlyStoppingConfig:
     """Stop when the validation error has not improved for `patience` epochs."""
 
-    patience: int = 10
+    patience: int | None = None
+    """null: never stop early."""
     min_delta: float = 0.0
 
 
@@ -482,7 +485,7 @@ class TrainingConfig:
     deterministic: bool = False
     """Only operations whose results repeat to the bit, at some cost in speed."""
     probe: ProbeConfig = field(default_factory=ProbeConfig)
-    early_stopping: EarlyStoppingConfig | None = None
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     evaluate_every: int = 1
     """Epochs between two validations; 0: only at the end."""
     checkpoint_every: str = "1 epoch"
@@ -515,8 +518,8 @@ class TuneConfig:
     """Values of one key to try for each arm, on seeds of their own, before the comparison."""
 
     key: str = "optimizer.lr"
-    values: dict[str, list[float]] = MISSING
-    """For each arm the candidates; an arm that is not named keeps its own value."""
+    values: dict[str, list[float]] = field(default_factory=dict)
+    """For each arm the candidates; an arm that is not named keeps its own value, and {} tunes nothing."""
     seeds: list[int] = field(default_factory=lambda: [100])
 
 
@@ -534,7 +537,7 @@ class StudyConfig:
     threshold: float = 0.25
     """The probe's error (fraction, 0-1) that the arms race to."""
     comparisons: dict[str, ComparisonConfig] = field(default_factory=dict)
-    tune: TuneConfig | None = None
+    tune: TuneConfig = field(default_factory=TuneConfig)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -1,0 +1,1 @@
+"""Hydra finds its plugins in the namespace `hydra_plugins`, under which this folder is installed."""

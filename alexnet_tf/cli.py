@@ -1,0 +1,282 @@
+"""The `alexnet` command: one subcommand per verb, each a few lines that call the library.
+
+Everything heavy is imported inside the verbs, so that `alexnet --help` answers at once.
+"""
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from alexnet_tf.config import Config
+
+DONE, FAILED, WRONG_USE, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
+"""Exit statuses: 1 the work failed, 2 wrong use or config, 75 stopped by a signal after saving."""
+
+NOTICE = re.compile(
+    r"[IWE]\d{4} \d\d:|WARNING: All log messages before absl|To enable the following instructions"
+)
+"""A log line of TensorFlow's C++ libraries."""
+
+app = typer.Typer(
+    name="alexnet",
+    help="AlexNet experiments: train, compare, measure, export.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Run = Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)]
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def train(context: typer.Context) -> None:
+    """Compose a config with Hydra and train: `alexnet train model=alexnet data=folder data.dir=DIR`.
+
+    All of Hydra's options work (`alexnet train --help` lists them): --cfg job, --info, --config-dir, -m, ...
+    """
+    _run_hydra(context.args)
+
+
+@app.command()
+def evaluate(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)],
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 128,
+) -> None:
+    """Measure finished runs on a split: loss, top-1 and top-5 error over every example."""
+    _import_tensorflow()
+    from alexnet_tf.evaluation import evaluate_run
+    from alexnet_tf.inference import load_run
+
+    rows = []
+    for run in [load_run(folder) for folder in folders]:
+        scores = evaluate_run(run, split, batch_size)
+        top5 = "-" if scores.top5_error is None else f"{100 * scores.top5_error:.2f}"
+        rows.append(
+            [
+                str(run.path),
+                str(scores.examples),
+                f"{scores.loss:.4f}",
+                f"{100 * scores.top1_error:.2f}",
+                top5,
+            ]
+        )
+    _print_table(f"{split} split", ["run", "examples", "loss", "top-1 error %", "top-5 error %"], rows)
+
+
+@app.command()
+def report(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="A sweep, or runs.", show_default=False)
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder for the report; default: the first path.")] = None,
+) -> None:
+    """Make the report of a sweep or of runs again: tables, plots, one HTML page."""
+    from rich.console import Console
+
+    from alexnet_tf.studies import write_report
+
+    write_report(paths, out).print(Console())
+
+
+@app.command()
+def export(
+    folder: Run,
+    out: Annotated[Path | None, typer.Option(help="Folder to make; default: RUN/export/savedmodel.")] = None,
+) -> None:
+    """Export a SavedModel: uint8 images to probabilities, labels and preprocessing inside; reloaded and compared."""
+    _import_tensorflow()
+    from alexnet_tf.export import export_savedmodel
+    from alexnet_tf.inference import load_run
+
+    print(export_savedmodel(load_run(folder), out))
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def summary(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[model=NAME] [model.KEY=VALUE]...", show_default=False)
+    ] = None,
+) -> None:
+    """Print a network's layers, shapes, parameters and multiply-accumulates."""
+    from alexnet_tf.config import compose_model
+
+    config = compose_model(overrides or [])
+    _import_tensorflow()
+    from alexnet_tf.model import build, layer_table, total
+
+    network = build(config)
+    layers = layer_table(network)
+    rows = [
+        [row.name, row.kind, " x ".join(map(str, row.output_shape)), f"{row.parameters:,}", f"{row.macs:,}"]
+        for row in [*layers, total(layers)]
+    ]
+    _print_table(network.name, ["layer", "kind", "output", "parameters", "multiply-accumulates"], rows)
+
+
+def main() -> None:
+    """Run the command; wrong input is one line on standard error, and the exit status says what kind it was."""
+    arguments = sys.argv[1:]
+    # Hydra's completion script calls the bare command with `-sc query=SHELL`; all that it completes is `train`.
+    if arguments and arguments[0] in ("-sc", "--shell-completion"):
+        arguments = ["train", *arguments]
+        if line := os.environ.get("COMP_LINE"):
+            os.environ["COMP_LINE"] = line.replace(" train ", " ", 1)
+    with _exit_statuses():
+        app(args=arguments, prog_name="alexnet")
+
+
+def _run_hydra(arguments: list[str]) -> None:
+    """Hand the arguments to Hydra, which composes the config and calls back."""
+    import hydra
+    from hydra.core.plugins import Plugins
+    from hydra_plugins.alexnet_tf.sweeper import StudySweeper
+
+    from alexnet_tf.config import (
+        CONFIG_MODULE,
+        HYDRA_VERSION,
+        ConfigError,
+        explain,
+        is_compose_error,
+        register_schemas,
+    )
+
+    register_schemas()
+    Plugins.instance().register(StudySweeper)  # Hydra's own discovery does not see an editable installation
+    full_error = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them its way
+    sys.argv = ["alexnet train", *arguments]
+    wrapped = hydra.main(
+        config_path=f"pkg://{CONFIG_MODULE}", config_name="config", version_base=HYDRA_VERSION
+    )
+    try:
+        wrapped(_task)()
+    except Exception as error:
+        if full_error == "1" or not is_compose_error(error):
+            raise
+        raise ConfigError(explain(error)) from error
+
+
+def _task(composed: "DictConfig") -> "dict[str, Any] | None":
+    """What Hydra calls with each composed config: a job of a sweep in a child process, a single run in this one."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from alexnet_tf.config import resolve
+
+    config = resolve(composed)
+    overrides = list(HydraConfig.get().overrides.task)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        from alexnet_tf.studies import run_job
+
+        return run_job(config, overrides)
+    _print_config(config)
+    _import_tensorflow()
+    from alexnet_tf import training
+
+    run = training.train(config, overrides=overrides)
+    print(f"{run!r}\nreport: alexnet report {run.path}")
+    return None
+
+
+def _print_config(config: "Config") -> None:
+    """The resolved config as a tree, without the operations that do not run and the stages' defaults."""
+    from rich.console import Console
+    from rich.tree import Tree
+
+    from alexnet_tf.config import to_dict
+    from alexnet_tf.config.schema import StageConfig
+
+    content = to_dict(config)
+    names = ("order", *config.augment.order)
+    content["augment"] = {name: value for name, value in content["augment"].items() if name in names}
+    default = to_dict(StageConfig())
+    content["model"]["stages"] = {
+        name: ", ".join(
+            f"{key}={value}" for key, value in stage.items() if value != default[key] or key == "kind"
+        )
+        for name, stage in content["model"]["stages"].items()
+    }
+
+    def grow(tree: Tree, values: dict[str, Any]) -> Tree:
+        for key, value in values.items():
+            if isinstance(value, dict) and value:
+                grow(tree.add(key), value)
+            else:
+                tree.add(f"{key}: {value}")
+        return tree
+
+    Console(highlight=False, markup=False).print(grow(Tree("config"), content))
+
+
+def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """A table on the terminal, the first column to the left and the others to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False).print(table)
+
+
+def _import_tensorflow() -> None:
+    """Import TensorFlow without its start-up notices, which no environment variable of 2.21 keeps off the terminal.
+
+    What its C++ libraries print while they load goes to a file; lines that are no log lines are printed afterwards,
+    and with the variable `TF_CPP_MIN_LOG_LEVEL` set by the user nothing is held back.
+    """
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            held.seek(0)
+            lines = held.read().decode(errors="replace").splitlines()
+            print(*(line for line in lines if not NOTICE.match(line)), sep="\n", end="", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _exit_statuses() -> Iterator[None]:
+    """Turn the errors that we raise on purpose into one line and an exit status; others keep their traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _fail("interrupted", INTERRUPTED)
+    except Exception as error:
+        status = getattr(
+            error, "exit_status", None
+        )  # our own classes have one; importing them here would be slow
+        if status is None or os.environ.get("ALEXNET_DEBUG"):
+            raise
+        _fail(str(error), status)
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"alexnet: {message}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,37 @@
+"""Data: sources of examples, operations on images, statistics of the training split, tf.data pipelines."""
+
+from alexnet_tf.data.augment import OPS
+from alexnet_tf.data.folder import explain_error
+from alexnet_tf.data.pipeline import (
+    epoch_ids,
+    eval_batches,
+    num_train_steps,
+    ordered_images,
+    preprocess_images,
+    probe_ids,
+    train_batches,
+)
+from alexnet_tf.data.preprocessing import Preprocessing, make_preprocessing
+from alexnet_tf.data.sources import SOURCES, DataError, DataSource, Split, load_source
+from alexnet_tf.data.statistics import Statistics, compute_statistics
+
+__all__ = [
+    "OPS",
+    "SOURCES",
+    "DataError",
+    "DataSource",
+    "Preprocessing",
+    "Split",
+    "Statistics",
+    "compute_statistics",
+    "epoch_ids",
+    "eval_batches",
+    "explain_error",
+    "load_source",
+    "make_preprocessing",
+    "num_train_steps",
+    "ordered_images",
+    "preprocess_images",
+    "probe_ids",
+    "train_batches",
+]

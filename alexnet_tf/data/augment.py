@@ -1,0 +1,375 @@
+"""Augmentation and preprocessing: named operations on images, in the order that the config gives.
+
+Each operation is a two-level function. The outer takes the operation's config, the statistics of the training
+split and whether this is training; it checks them. The inner takes an image [height, width, channels], uint8 or
+float32 in units of 0-255, and a stateless seed (integer [2]) that is unique to the example in this epoch. What
+an operation draws is a function of that seed and its name, so the operations are independent of each other.
+
+In evaluation no operation is random, and all accept batches [N, height, width, channels] too. Crops and flips
+keep uint8; the others cast to float32 where they must. Nothing clips: a subtraction may have come before.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import log, pi
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf.config.schema import (
+    BrightnessConfig,
+    CropConfig,
+    FactorConfig,
+    FlipConfig,
+    MeanKind,
+    PadCropConfig,
+    PCAConfig,
+    RandomResizedCropConfig,
+    ResizeConfig,
+    RotateConfig,
+    ScaleConfig,
+    SubtractMeanConfig,
+)
+from alexnet_tf.data.geometry import (
+    crop_at,
+    crop_center,
+    height_width,
+    require_fit,
+    resize_shorter,
+    resize_to,
+)
+
+if TYPE_CHECKING:
+    from alexnet_tf.data.statistics import Statistics
+
+Apply = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+"""From (image, seed) to image."""
+CROP_TRIES = 10
+
+
+@dataclass(frozen=True)
+class Op:
+    """A registered operation.
+
+    Attributes:
+        build: The two-level function.
+        random: Whether it draws in training.
+        elementwise: Whether it treats every pixel alike, whatever the image's size.
+        needs_statistics: Whether it does with a given config.
+    """
+
+    build: Callable[[Any, "Statistics | None", bool], Apply]
+    random: bool
+    elementwise: bool
+    needs_statistics: Callable[[Any], bool]
+
+
+OPS: dict[str, Op] = {}
+"""Every operation by the name that `augment.order` uses."""
+
+
+def register(
+    name: str,
+    *,
+    random: bool = False,
+    elementwise: bool = False,
+    needs_statistics: Callable[[Any], bool] = lambda config: False,  # noqa: ARG005
+) -> Callable[[Callable[..., Apply]], Callable[..., Apply]]:
+    """Register a two-level function under `name`; the arguments are the fields of `Op`."""
+
+    def add(build: Callable[..., Apply]) -> Callable[..., Apply]:
+        OPS[name] = Op(build, random, elementwise, needs_statistics)
+        return build
+
+    return add
+
+
+def _seed(seed: tf.Tensor, name: str) -> tf.Tensor:
+    """Derive an operation's seed from the example's."""
+    seed = tf.convert_to_tensor(seed)
+    return tf.bitwise.bitwise_xor(seed, tf.constant([crc32(name.encode()) & 0x7FFFFFFF, 0], seed.dtype))
+
+
+def _uniform(seed: tf.Tensor, name: str, shape: list[int], low: float = 0.0, high: float = 1.0) -> tf.Tensor:
+    return tf.random.stateless_uniform(shape, _seed(seed, name), low, high)
+
+
+def _offset(seed: tf.Tensor, name: str, height: Any, width: Any, size: int) -> tf.Tensor:
+    """Draw a crop's top left corner, each of 0..height - size and 0..width - size equally likely: int32 [2]."""
+    count = tf.cast(tf.stack([height - size + 1, width - size + 1]), tf.int64)
+    bits = tf.random.stateless_uniform([2], _seed(seed, name), minval=None, maxval=None, dtype=tf.int64)
+    return tf.cast(tf.math.floormod(bits, count), tf.int32)
+
+
+def _float(image: tf.Tensor) -> tf.Tensor:
+    return tf.cast(image, tf.float32)
+
+
+def _identity(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:  # noqa: ARG001
+    return image
+
+
+# ------------------------------------------------------------------------------------------- size and place
+
+
+@register("resize")
+def resize(config: ResizeConfig, statistics: "Statistics | None", training: bool) -> Apply:  # noqa: ARG001
+    """Resize the shorter side to `size`, keeping the aspect ratio, with antialiasing."""
+    methods = [value for key, value in vars(tf.image.ResizeMethod).items() if key.isupper()]
+    if config.method not in methods:
+        raise ValueError(
+            f"augment.resize.method must be one of {', '.join(sorted(methods))}. Received {config.method!r}."
+        )
+    return lambda image, seed: resize_shorter(image, config.size, config.method)  # noqa: ARG005
+
+
+@register("center_crop")
+def center_crop(config: CropConfig, statistics: "Statistics | None", training: bool) -> Apply:  # noqa: ARG001
+    """Cut the central square (paper, section 2)."""
+    return lambda image, seed: crop_center(require_fit("center_crop", config.size, image), config.size)  # noqa: ARG005
+
+
+@register("random_crop", random=True)
+def random_crop(config: CropConfig, statistics: "Statistics | None", training: bool) -> Apply:  # noqa: ARG001
+    """Cut a square at a random place: all 33 x 33 of them for 224 of 256, as the authors' code has it."""
+    size = config.size
+
+    def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        image = require_fit("random_crop", size, image)
+        if not training:
+            return crop_center(image, size)
+        top, left = tf.unstack(_offset(seed, "random_crop", *height_width(image), size))
+        return crop_at(image, top, left, size, size)
+
+    return apply
+
+
+@register("random_resized_crop", random=True)
+def random_resized_crop(
+    config: RandomResizedCropConfig,
+    statistics: "Statistics | None",  # noqa: ARG001
+    training: bool,
+) -> Apply:
+    """Cut a random area with a random aspect ratio (log-uniform) and resize it, as torchvision does.
+
+    The first of ten draws that fits is taken; if none does, the largest central part of an allowed ratio.
+    In evaluation the shorter side becomes `eval_resize` and the centre is cut.
+    """
+    size = config.size
+    eval_resize = round(size * 8 / 7) if config.eval_resize is None else config.eval_resize
+    if eval_resize < size:
+        raise ValueError(
+            f"augment.random_resized_crop.eval_resize must be at least size={size}. Received {eval_resize}."
+        )
+
+    def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        if not training:
+            return crop_center(resize_shorter(image, eval_resize), size)
+        draws = _uniform(seed, "random_resized_crop", [CROP_TRIES, 4])
+        return resize_to(crop_at(image, *_random_box(config, image, draws)), size, size)
+
+    return apply
+
+
+def _random_box(config: RandomResizedCropConfig, image: tf.Tensor, draws: tf.Tensor) -> list[tf.Tensor]:
+    """Return [top, left, height, width] (int32) from uniform draws [tries, 4]: area, ratio, top, left."""
+    full = tf.cast(tf.stack(height_width(image)), tf.float32)
+    area = full[0] * full[1] * (config.min_area + draws[:, 0] * (config.max_area - config.min_area))
+    low, high = log(config.min_ratio), log(config.max_ratio)
+    ratio = tf.exp(low + draws[:, 1] * (high - low))
+    boxes = tf.round(tf.stack([tf.sqrt(area / ratio), tf.sqrt(area * ratio)], axis=1))  # [tries, 2]
+    fits = tf.reduce_all((boxes >= 1) & (boxes <= full), axis=1)
+    fallback = tf.minimum(full, tf.round(tf.stack([full[1] / config.min_ratio, full[0] * config.max_ratio])))
+    found, first = tf.reduce_any(fits), tf.argmax(fits)
+    box = tf.where(found, boxes[first], fallback)
+    corner = tf.where(found, tf.floor(draws[first, 2:] * (full - box + 1)), tf.floor((full - box) / 2))
+    return tf.unstack(tf.cast(tf.concat([corner, box], axis=0), tf.int32))
+
+
+@register("pad_crop", random=True)
+def pad_crop(config: PadCropConfig, statistics: "Statistics | None", training: bool) -> Apply:  # noqa: ARG001
+    """Pad with zeros and cut a square at a random place; in evaluation, cut the centre."""
+    size, padding = config.size, config.padding
+
+    def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        image = require_fit("pad_crop", size, image, padding)
+        height, width = height_width(image)
+        if not training and (height, width) == (size, size):
+            return image
+        leading = [[0, 0]] * (len(image.shape) - 3)
+        image = tf.pad(image, [*leading, [padding, padding], [padding, padding], [0, 0]])
+        if not training:
+            return crop_center(image, size)
+        top, left = tf.unstack(_offset(seed, "pad_crop", *height_width(image), size))
+        return crop_at(image, top, left, size, size)
+
+    return apply
+
+
+@register("flip", random=True)
+def flip(config: FlipConfig, statistics: "Statistics | None", training: bool) -> Apply:  # noqa: ARG001
+    """Mirror left and right with `probability`."""
+    if not training:
+        return _identity
+
+    def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        mirrored = _uniform(seed, "flip", []) < config.probability
+        return tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
+
+    return apply
+
+
+@register("rotate", random=True)
+def rotate(config: RotateConfig, statistics: "Statistics | None", training: bool) -> Apply:  # noqa: ARG001
+    """Rotate about the centre by up to `degrees` either way; bilinear, zeros outside."""
+    if not training:
+        return _identity
+    limit = config.degrees * pi / 180
+
+    def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        angle = _uniform(seed, "rotate", [], -limit, limit)
+        height, width = height_width(image)
+        y, x = tf.cast(height - 1, tf.float32) / 2, tf.cast(width - 1, tf.float32) / 2
+        cos, sin = tf.cos(angle), tf.sin(angle)
+        # From output to input coordinates: columns first, as the kernel wants them.
+        matrix = [cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y, 0.0, 0.0]
+        rotated = tf.raw_ops.ImageProjectiveTransformV3(
+            images=_float(image)[tf.newaxis],
+            transforms=tf.stack(matrix)[tf.newaxis],
+            output_shape=tf.stack([height, width]),
+            fill_value=0.0,
+            interpolation="BILINEAR",
+            fill_mode="CONSTANT",
+        )
+        return tf.ensure_shape(rotated[0], image.shape)
+
+    return apply
+
+
+# --------------------------------------------------------------------------------------------------- colour
+
+
+@register("pca", random=True, needs_statistics=lambda config: True)  # noqa: ARG005
+def pca(config: PCAConfig, statistics: "Statistics | None", training: bool) -> Apply:
+    """Add one random colour to all pixels: [p1 p2 p3] [a1 l1, a2 l2, a3 l3], a ~ N(0, std) (paper, section 4.1).
+
+    The p and l are eigenvectors and -values of the training pixels' covariance. The paper's product has the
+    unit of a squared intensity, so it only makes sense for the unit that it is taken in: `eigenvalue` takes
+    it with intensities in [0, 1] (published eigenvalues 0.2175, 0.0188, 0.0045) and puts the result back into
+    units of 0-255. `deviation` is the authors' code: the eigenvalues' square roots, about 122, 37 and 20.
+    """
+    if config.scale not in ("eigenvalue", "deviation"):
+        raise ValueError(f"augment.pca.scale must be eigenvalue or deviation. Received {config.scale!r}.")
+    if not training:
+        return _identity
+    known = _require("pca", statistics)
+    lengths = known.eigenvalues / 255 if config.scale == "eigenvalue" else np.sqrt(known.eigenvalues)
+    components = (known.eigenvectors * lengths * config.std).astype(np.float32)  # columns p_i l_i std
+
+    def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        coefficients = tf.random.stateless_normal([components.shape[1]], _seed(seed, "pca"))
+        return _float(image) + tf.linalg.matvec(components, coefficients)
+
+    return apply
+
+
+@register("brightness", random=True)
+def brightness(config: BrightnessConfig, statistics: "Statistics | None", training: bool) -> Apply:  # noqa: ARG001
+    """Add one number from +-`max_delta` to all pixels and channels."""
+    if not training:
+        return _identity
+    limit = config.max_delta
+    return lambda image, seed: _float(image) + _uniform(seed, "brightness", [], -limit, limit)
+
+
+@register("contrast", random=True)
+def contrast(config: FactorConfig, statistics: "Statistics | None", training: bool) -> Apply:  # noqa: ARG001
+    """Multiply each channel's distance from its mean over the image."""
+    if not training:
+        return _identity
+
+    def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        image = _float(image)
+        mean = tf.reduce_mean(image, axis=[0, 1], keepdims=True)
+        return mean + (image - mean) * _uniform(seed, "contrast", [], config.lower, config.upper)
+
+    return apply
+
+
+@register("saturation", random=True)
+def saturation(config: FactorConfig, statistics: "Statistics | None", training: bool) -> Apply:  # noqa: ARG001
+    """Multiply each pixel's distance from its own grey (luminance by ITU-R BT.601)."""
+
+    def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        if image.shape[-1] != 3:
+            raise ValueError(f"augment.saturation needs 3 colour channels. Received {image.shape[-1]}.")
+        if not training:
+            return image
+        image = _float(image)
+        grey = tf.reduce_sum(image * [0.299, 0.587, 0.114], axis=-1, keepdims=True)
+        return grey + (image - grey) * _uniform(seed, "saturation", [], config.lower, config.upper)
+
+    return apply
+
+
+# -------------------------------------------------------------------------------------------- normalisation
+
+
+def _require(name: str, statistics: "Statistics | None") -> "Statistics":
+    if statistics is None:
+        raise ValueError(f"augment.{name} needs the statistics of the training split. Received None.")
+    return statistics
+
+
+@register("subtract_mean", elementwise=True, needs_statistics=lambda config: config.values is None)
+def subtract_mean(
+    config: SubtractMeanConfig,
+    statistics: "Statistics | None",
+    training: bool,  # noqa: ARG001
+) -> Apply:
+    """Subtract `values` if given, else the training split's mean image or mean colour (units of 0-255)."""
+    if config.values is not None:
+        mean = np.array(config.values, np.float32)
+    elif config.kind is MeanKind.channel:
+        mean = _require("subtract_mean", statistics).mean_channel
+    else:
+        image_mean = _require("subtract_mean", statistics).mean_image
+        if image_mean is None:
+            raise ValueError(
+                "augment.subtract_mean.kind=image needs images of one size; put a crop before it in "
+                "augment.order, or set kind=channel."
+            )
+        mean = image_mean
+
+    def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:  # noqa: ARG001
+        return _float(_require_shape("subtract_mean", image, mean)) - mean
+
+    return apply
+
+
+@register("scale", elementwise=True)
+def scale(config: ScaleConfig, statistics: "Statistics | None", training: bool) -> Apply:  # noqa: ARG001
+    """Divide by `channel_divisors` if given, else by `divisor`."""
+    divisor = np.array(config.channel_divisors or config.divisor, np.float32)
+    if not np.all(divisor):
+        raise ValueError(f"augment.scale: a divisor must not be 0. Received {divisor}.")
+
+    def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:  # noqa: ARG001
+        return _float(_require_shape("scale", image, divisor)) / divisor
+
+    return apply
+
+
+def _require_shape(name: str, image: tf.Tensor, constant: np.ndarray) -> tf.Tensor:
+    """Return the image with the constant's dimensions asserted: what broadcasts by accident is an error."""
+    rank = constant.ndim
+    if rank == 0:
+        return image
+    if not image.shape[-rank:].is_compatible_with(constant.shape):
+        raise ValueError(
+            f"augment.{name} has values of shape {constant.shape}, the image at its place in augment.order "
+            f"{tuple(image.shape)}. Move it where the shapes agree, or use one value per channel."
+        )
+    return tf.ensure_shape(image, [*image.shape[:-rank], *constant.shape])

@@ -1,0 +1,231 @@
+"""A user's own images in class folders, with or without train and validation folders around them."""
+
+import hashlib
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import tensorflow as tf
+
+from alexnet_tf.config.schema import DataConfig, OnError
+from alexnet_tf.data.splits import DataSource, make_splits, split_fingerprint
+from alexnet_tf.data.stores import DataError, FileStore
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+VALIDATION_NAMES = ("val", "valid", "validation")
+LAYOUTS = "Expected class folders of images, or train/, val/ and test/ folders of class folders."
+LISTED = 3
+
+logger = logging.getLogger(__name__)
+
+
+def load_folder(config: DataConfig) -> DataSource:
+    """Find the images of `data.dir` in class folders.
+
+    The class names are the sorted folder names of the training split. Only files with one of `EXTENSIONS`
+    count, in any case; hidden files and folders do not. Files that cannot be images by their size and first
+    bytes are an error here and now; with `on_error=skip` every file is decoded once and the unreadable ones
+    are left out, so that the sizes of the splits are exact.
+
+    Raises:
+        DataError: The folder is missing, empty or laid out differently; classes differ between splits; an
+            image is unreadable.
+    """
+    root = _root(config)
+    folders = _split_folders(config, root)
+    listed: dict[str, dict[str, list[Path]]] = {
+        name: _class_files(folder) for name, folder in folders.items()
+    }
+    class_names = sorted(listed["train"])
+    empty = [name for name in class_names if not listed["train"][name]]
+    if empty:
+        raise DataError(
+            f"No images in the class folders {_some(empty)} of {folders['train']}. "
+            f"Expected files ending in {', '.join(EXTENSIONS)}."
+        )
+    for name, classes in listed.items():
+        _check_classes(name, folders[name], sorted(classes), class_names)
+    stores = {name: _store(config, class_names, classes) for name, classes in listed.items()}
+    splits = make_splits(config, stores["train"], stores.get("validation"), stores.get("test"))
+    identity = [class_names, {name: _contents(root, store) for name, store in stores.items()}]
+    return DataSource(
+        name=config.name,
+        class_names=class_names,
+        image_shape=stores["train"].image_shape,
+        channels=config.channels,
+        splits=splits,
+        fingerprint=split_fingerprint(config, splits, *identity),
+    )
+
+
+def explain_error(error: BaseException, source: DataSource) -> DataError | None:
+    """Name the files behind an error that TensorFlow raised while reading a folder of images.
+
+    TensorFlow's decoding error does not say which file it was. This looks for it, by decoding the files of the
+    folder until unreadable ones are found.
+
+    Returns:
+        An error that names the unreadable files, or None if they are all fine or the source has no files.
+    """
+    if not isinstance(error, tf.errors.OpError):
+        return None
+    for split in source.splits.values():
+        if not isinstance(store := split.store, FileStore):
+            continue
+        problems = store.unreadable()
+        if problems:
+            return _unreadable_error({store.paths[index]: reason for index, reason in problems.items()})
+    return None
+
+
+def _root(config: DataConfig) -> Path:
+    if config.dir is None:
+        raise DataError(f"data.dir is not set: data=folder needs the folder of your images. {LAYOUTS}")
+    root = Path(config.dir).expanduser()
+    if not root.is_dir():
+        found = "a file" if root.exists() else "nothing"
+        raise DataError(f"data.dir={config.dir} must be a folder, found {found} there. {LAYOUTS}")
+    return root
+
+
+def _subfolders(folder: Path) -> dict[str, Path]:
+    return {
+        entry.name: Path(entry.path)
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
+        if entry.is_dir() and not entry.name.startswith(".")
+    }
+
+
+def _split_folders(config: DataConfig, root: Path) -> dict[str, Path]:
+    """Return the folder of each split; a folder without a training folder is itself the training split."""
+    found = _subfolders(root)
+    if config.train_split not in found:
+        if config.validation_split is not None:
+            raise DataError(
+                f"data.validation_split={config.validation_split} needs the folders {config.train_split} and "
+                f"{config.validation_split} in {root}. Found {_some(list(found))}."
+            )
+        if not found:
+            raise DataError(f"data.dir={root} has no folders in it, found {_found_files(root)}. {LAYOUTS}")
+        return {"train": root}
+    folders = {"train": found[config.train_split]}
+    if config.validation_split is not None:
+        if config.validation_split not in found:
+            raise DataError(
+                f"data.validation_split={config.validation_split} is not a folder of {root}. "
+                f"Expected one of {', '.join(found)}."
+            )
+        folders["validation"] = found[config.validation_split]
+    else:
+        names = [name for name in VALIDATION_NAMES if name in found]
+        if names:
+            folders["validation"] = found[names[0]]
+    if config.test_split is not None and config.test_split in found:
+        folders["test"] = found[config.test_split]
+    return folders
+
+
+def _class_files(folder: Path) -> dict[str, list[Path]]:
+    """Return the sorted image files of each class folder."""
+    classes = {
+        name: sorted(
+            Path(entry.path)
+            for entry in os.scandir(path)
+            if entry.name.lower().endswith(EXTENSIONS) and not entry.name.startswith(".")
+        )
+        for name, path in _subfolders(folder).items()
+    }
+    if not classes:
+        raise DataError(f"data.dir: {folder} has no class folders, found {_found_files(folder)}. {LAYOUTS}")
+    return classes
+
+
+def _found_files(folder: Path) -> str:
+    return _some(sorted(entry.name for entry in os.scandir(folder)))
+
+
+def _some(names: list[str]) -> str:
+    """Return the first few names and how many more there are."""
+    if not names:
+        return "nothing"
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
+def _check_classes(split: str, folder: Path, classes: list[str], expected: list[str]) -> None:
+    if classes == expected:
+        return
+    missing = sorted(set(expected) - set(classes))
+    extra = sorted(set(classes) - set(expected))
+    raise DataError(
+        f"The classes of the {split} folder {folder} differ from those of the training folder: "
+        f"missing {_some(missing)}, additional {_some(extra)}."
+    )
+
+
+def _store(config: DataConfig, class_names: list[str], classes: dict[str, list[Path]]) -> FileStore:
+    """Check the files and return the store of the good ones."""
+    paths = [path for name in class_names for path in classes[name]]
+    labels = [label for label, name in enumerate(class_names) for _ in classes[name]]
+    side = config.image_size
+    shape = None if side is None else (side, side, config.channels)
+    store = FileStore(paths, labels, shape, config.channels)
+    if config.on_error is OnError.skip:
+        return _readable(store, config)
+    with ThreadPoolExecutor() as pool:
+        problems = {
+            path: problem
+            for path, problem in zip(paths, pool.map(_header_problem, paths), strict=True)
+            if problem
+        }
+    if problems:
+        raise _unreadable_error(problems)
+    return store
+
+
+def _readable(store: FileStore, config: DataConfig) -> FileStore:
+    """Return the store without the files that cannot be decoded, and say how many those are."""
+    problems = store.unreadable()
+    if not problems:
+        return store
+    first, reason = next(iter(problems.items()))
+    logger.warning(
+        "Left out %d of %d images that cannot be read (data.on_error=skip), the first %s: %s",
+        len(problems),
+        store.num_examples,
+        store.paths[first],
+        reason,
+    )
+    kept = [index for index in range(store.num_examples) if index not in problems]
+    paths, labels = [store.paths[index] for index in kept], [int(store.labels[index]) for index in kept]
+    return FileStore(paths, labels, store.image_shape, config.channels)
+
+
+def _header_problem(path: Path) -> str | None:
+    """Return what is wrong with a file whose first bytes cannot be those of an image."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError as error:
+        return error.strerror or str(error)
+    if not head:
+        return "the file is empty"
+    known = head.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM"))
+    if known or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
+        return None
+    return "its first bytes are not those of a JPEG, PNG, GIF, BMP or WebP image"
+
+
+def _unreadable_error(problems: dict[Path, str]) -> DataError:
+    path, reason = next(iter(problems.items()))
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return DataError(
+        f"Cannot read the image {path}: {reason}{more}. Repair or remove it, or set data.on_error=skip."
+    )
+
+
+def _contents(root: Path, store: FileStore) -> str:
+    """Hash the names (relative, so that the folder may move) and sizes of a store's files."""
+    lines = [f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n" for path in store.paths]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,0 +1,75 @@
+"""Sizes, crops and resizing of images [height, width, channels] and batches of them [N, height, width, channels]."""
+
+from typing import Any
+
+import tensorflow as tf
+
+Size = Any
+"""A length in pixels: an int where it is known when the graph is built, else an int32 scalar."""
+
+
+def height_width(image: tf.Tensor) -> tuple[Size, Size]:
+    """Return height and width, each as an int if it is static."""
+    height, width = image.shape[-3:-1]
+    if height is not None and width is not None:
+        return height, width
+    shape = tf.shape(image)
+    return (shape[-3] if height is None else height), (shape[-2] if width is None else width)
+
+
+def require_fit(key: str, size: int, image: tf.Tensor, padding: int = 0) -> tf.Tensor:
+    """Return the image; fail if a crop of `size` does not fit into it with `padding` on each side.
+
+    Args:
+        key: The config key, for the message.
+        size: Side of the crop.
+        image: [..., height, width, channels].
+        padding: Pixels that are added on each side before the crop.
+
+    Raises:
+        ValueError: If the shape is static; otherwise running it raises `tf.errors.InvalidArgumentError`.
+    """
+    height, width = height_width(image)
+    message = f"augment.{key}.size={size} is larger than the image; resize it first or crop less"
+    if isinstance(height, int) and isinstance(width, int):
+        if min(height, width) + 2 * padding < size:
+            raise ValueError(f"{message}. Received an image of {height}x{width}, padding {padding}.")
+        return image
+    fits = tf.minimum(height, width) + 2 * padding >= size
+    with tf.control_dependencies([tf.debugging.Assert(fits, [message, "height, width:", height, width])]):
+        return tf.identity(image)
+
+
+def crop_at(image: tf.Tensor, top: Size, left: Size, height: Size, width: Size) -> tf.Tensor:
+    """Cut out `height` x `width` pixels; int lengths become static shape."""
+    cropped = image[..., top : top + height, left : left + width, :]
+    static = [length if isinstance(length, int) else None for length in (height, width)]
+    return tf.ensure_shape(cropped, [*image.shape[:-3], *static, image.shape[-1]])
+
+
+def crop_center(image: tf.Tensor, size: int) -> tf.Tensor:
+    """Cut a square of `size` pixels from the centre; an odd pixel stays at the lower right."""
+    height, width = height_width(image)
+    if isinstance(height, int) and height == size and width == size:
+        return image
+    return crop_at(image, (height - size) // 2, (width - size) // 2, size, size)
+
+
+def resize_to(image: tf.Tensor, height: Size, width: Size, method: str = "bilinear") -> tf.Tensor:
+    """Resize with antialiasing to float32; an image of that static size is returned as it is."""
+    if isinstance(height, int) and isinstance(width, int) and (height, width) == tuple(image.shape[-3:-1]):
+        return image
+    resized = tf.image.resize(image, tf.stack([height, width]), method=method, antialias=True)
+    static = [length if isinstance(length, int) else None for length in (height, width)]
+    return tf.ensure_shape(resized, [*image.shape[:-3], *static, image.shape[-1]])
+
+
+def resize_shorter(image: tf.Tensor, size: int, method: str = "bilinear") -> tf.Tensor:
+    """Resize so that the shorter side is `size` pixels; the longer one is rounded to the nearest pixel."""
+    height, width = height_width(image)
+    if isinstance(height, int) and isinstance(width, int):
+        shorter = min(height, width)
+        return resize_to(image, round(height * size / shorter), round(width * size / shorter), method)
+    scaled = tf.cast(tf.stack([height, width]) * size, tf.float64)  # float64 and this order, as in Python
+    lengths = tf.cast(tf.round(scaled / tf.cast(tf.minimum(height, width), tf.float64)), tf.int32)
+    return resize_to(image, lengths[0], lengths[1], method)

@@ -1,0 +1,180 @@
+"""Mean and colour covariance of the training split, computed in one pass and cached."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf.config.schema import AugmentConfig
+from alexnet_tf.data.augment import OPS
+from alexnet_tf.data.preprocessing import active_ops
+from alexnet_tf.data.splits import DataSource
+from alexnet_tf.data.stores import traced
+
+FORMAT = 1
+VALUES_AT_ONCE = 2**22
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """What the training split looks like at the first operation that needs to know (units of 0-255 there).
+
+    Attributes:
+        mean_image: float32 [height, width, channels], or None where the images' sizes differ.
+        mean_channel: float32 [channels].
+        covariance: float64 [channels, channels], of the colours of all pixels.
+        eigenvalues: float32 [channels], ascending.
+        eigenvectors: float32 [channels, channels], one per column, the largest entry of each positive.
+        count: Number of images.
+    """
+
+    mean_image: np.ndarray | None
+    mean_channel: np.ndarray
+    covariance: np.ndarray
+    eigenvalues: np.ndarray
+    eigenvectors: np.ndarray
+    count: int
+
+    def save(self, path: str | Path) -> None:
+        """Write to an `.npz` file; atomic, so that nobody reads half of one.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        arrays = {name: value for name, value in vars(self).items() if value is not None}
+        target = Path(path)
+        with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".tmp", delete=False) as file:
+            try:
+                np.savez(file, **arrays)
+                file.close()
+                Path(file.name).chmod(0o644)
+                os.replace(file.name, target)  # noqa: PTH105
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Statistics":
+        """Read what `save` wrote.
+
+        Raises:
+            OSError, ValueError: There is no such file, or it is damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                values: dict[str, Any] = {"mean_image": None, **arrays}
+        except (zipfile.BadZipFile, EOFError, KeyError) as error:
+            raise ValueError(f"{path} is no statistics file: {error}") from error
+        if set(values) != {field.name for field in dataclasses.fields(cls)}:
+            raise ValueError(f"{path} is no statistics file, it has {', '.join(values)}.")
+        values["count"] = int(values["count"])
+        return cls(**values)
+
+
+def compute_statistics(
+    source: DataSource, augment: AugmentConfig, cache_dir: str | Path | None = None
+) -> Statistics | None:
+    """Return the statistics of the training split, from the cache or by one pass over it.
+
+    They are those of the images as they arrive at the first operation that needs them, after the evaluation
+    form of all operations before it.
+
+    Args:
+        source: Its training split is read, after carving.
+        augment: The operations.
+        cache_dir: Where results are kept by a hash of the data set and of those operations; None:
+            `$ALEXNET_CACHE_DIR/statistics`, else `~/.cache/alexnet_tf/statistics`. One that cannot be
+            written does no harm.
+
+    Returns:
+        None if no operation needs statistics.
+
+    Raises:
+        DataError: An image cannot be read.
+        ValueError: The operations are wrong.
+    """
+    prefix = _prefix(augment)
+    if prefix is None:
+        return None
+    path = _cache_path(source, prefix, cache_dir)
+    try:
+        return Statistics.load(path)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        logger.warning("Computing the statistics again, the cached ones are damaged: %s", error)
+    logger.info("Computing the statistics of the training split of %s", source.name)
+    statistics = _measure(source, prefix)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        statistics.save(path)
+    except OSError as error:
+        logger.info("The statistics are not cached: %s", error)
+    return statistics
+
+
+def _prefix(augment: AugmentConfig) -> AugmentConfig | None:
+    """Return the operations before the first that needs statistics, or None if none does."""
+    names: list[str] = []
+    for name, config in active_ops(augment):
+        if OPS[name].needs_statistics(config):
+            return dataclasses.replace(augment, order=names)
+        names.append(name)
+    return None
+
+
+def _cache_path(source: DataSource, prefix: AugmentConfig, cache_dir: str | Path | None) -> Path:
+    ops = [(name, dataclasses.asdict(config)) for name, config in active_ops(prefix)]
+    text = json.dumps([FORMAT, source.fingerprint, ops], sort_keys=True)
+    key = hashlib.sha256(text.encode()).hexdigest()[:32]
+    if cache_dir is None:
+        own = os.environ.get("ALEXNET_CACHE_DIR")
+        cache_dir = (Path(own) if own else Path("~/.cache/alexnet_tf").expanduser()) / "statistics"
+    return Path(cache_dir) / f"{key}.npz"
+
+
+def _measure(source: DataSource, prefix: AugmentConfig) -> Statistics:
+    """Accumulate sums in float64 over the training split."""
+    from alexnet_tf.data.pipeline import ordered_images
+
+    dataset = ordered_images(source, "train", prefix)
+    shape = dataset.element_spec.shape
+    channels = int(shape[-1])
+    if shape.is_fully_defined():
+        dataset = dataset.batch(max(1, min(1024, VALUES_AT_ONCE // int(np.prod(shape)))))
+        image_sum = np.zeros(shape, np.float64)
+    else:
+        dataset = dataset.map(traced(lambda image: image[tf.newaxis]))
+        image_sum = None
+    count = pixels = 0
+    sums, products = np.zeros(channels), np.zeros([channels, channels])
+    for batch in dataset.prefetch(2).as_numpy_iterator():
+        colours = batch.astype(np.float64).reshape(-1, channels)
+        count, pixels = count + len(batch), pixels + len(colours)
+        sums += colours.sum(axis=0)
+        products += colours.T @ colours
+        if image_sum is not None:
+            image_sum += batch.sum(axis=0, dtype=np.float64)
+    mean = sums / pixels
+    covariance = products / pixels - np.outer(mean, mean)
+    values, vectors = np.linalg.eigh(covariance)
+    vectors *= np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(channels)])
+    return Statistics(
+        mean_image=None if image_sum is None else (image_sum / count).astype(np.float32),
+        mean_channel=mean.astype(np.float32),
+        covariance=covariance,
+        eigenvalues=np.maximum(values, 0).astype(np.float32),
+        eigenvectors=vectors.astype(np.float32),
+        count=count,
+    )

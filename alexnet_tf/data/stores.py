@@ -1,0 +1,300 @@
+"""Where the examples of a split are kept, and how tf.data fetches them by id.
+
+Array, encoded, file and record stores have random access: a global shuffle and a resume cost nothing. Only a
+TFRecord set larger than memory is a stream, shuffled in a window, that must reread what a resume skips.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+AUTOTUNE = tf.data.AUTOTUNE
+traced = tf.autograph.experimental.do_not_convert
+"""Marks a function that tf.data traces as it is: its branches and loops are Python's, for when it is built."""
+RECORDS_PER_READ = 32
+
+
+class DataError(ValueError):
+    """The data cannot be had or used as configured; the message is one clear line."""
+
+
+def decode(data: tf.Tensor, channels: int, shape: tuple[int, int, int] | None = None) -> tf.Tensor:
+    """Decode a JPEG, PNG, GIF (first frame), BMP or WebP image.
+
+    Args:
+        data: A scalar string, the file's bytes.
+        channels: 1 (grey) or 3 (RGB), what the image is converted to.
+        shape: The static shape (height, width, channels) where it is known.
+
+    Returns:
+        uint8 [height, width, channels].
+    """
+    if channels == 1:
+        # Not every decoder can drop colour (GIF, WebP); all can make RGB, and grey comes back exactly from it.
+        image = tf.cond(
+            tf.io.is_jpeg(data) | _is_png(data),
+            lambda: tf.io.decode_image(data, channels=1, expand_animations=False),
+            lambda: to_channels(tf.io.decode_image(data, channels=3, expand_animations=False), 1),
+        )
+    else:
+        image = tf.io.decode_image(data, channels=channels, expand_animations=False)
+    if shape is not None:
+        return tf.ensure_shape(image, shape)
+    image.set_shape([None, None, channels])
+    return image
+
+
+def _is_png(data: tf.Tensor) -> tf.Tensor:
+    return tf.strings.substr(data, 0, 4) == b"\x89PNG"
+
+
+def to_channels(images: tf.Tensor, channels: int) -> tf.Tensor:
+    """Convert uint8 [..., 1 or 3] images to grey (1, by luminance) or RGB (3, by repeating)."""
+    stored = images.shape[-1]
+    if stored == channels:
+        return images
+    if stored == 1:
+        return tf.repeat(images, channels, axis=-1)
+    grey = tf.reduce_sum(tf.cast(images, tf.float32) * [0.299, 0.587, 0.114], axis=-1, keepdims=True)
+    return tf.cast(tf.round(grey), tf.uint8)
+
+
+class ArrayStore:
+    """Decoded images of one size in memory, loaded when first used.
+
+    Args:
+        num_examples: N.
+        image_shape: (height, width, channels).
+        load: Returns uint8 images [N, height, width, channels] and integer labels [N].
+    """
+
+    def __init__(
+        self,
+        num_examples: int,
+        image_shape: tuple[int, int, int],
+        load: Callable[[], tuple[Any, Any]],
+    ):
+        self.num_examples = num_examples
+        self.image_shape: tuple[int, int, int] | None = image_shape
+        self._load = load
+
+    @cached_property
+    def arrays(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Images uint8 [N, height, width, channels] and labels int32 [N], in host memory."""
+        # In a function being traced these would become constants of its graph, and of the next one again.
+        with tf.init_scope(), tf.device("/CPU:0"):
+            images, labels = self._load()
+            return tf.convert_to_tensor(images, tf.uint8), tf.cast(labels, tf.int32)
+
+    @traced
+    def gather(self, ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Return (images, labels, ids) of one id or of a whole batch of ids (int64)."""
+        images, labels = self.arrays
+        return tf.gather(images, ids), tf.gather(labels, ids), ids
+
+    def examples(self, ids: tf.data.Dataset) -> tf.data.Dataset:
+        """Turn scalar ids into (image, label, id)."""
+        _ = self.arrays
+        return ids.map(self.gather, num_parallel_calls=AUTOTUNE, deterministic=True)
+
+
+class EncodedStore:
+    """Encoded images in memory, decoded whenever they are fetched.
+
+    Args:
+        num_examples: N.
+        image_shape: (height, width, channels) where all are alike, or None.
+        channels: 1 or 3.
+        load: Returns the files' bytes (string [N]) and integer labels [N].
+    """
+
+    def __init__(
+        self,
+        num_examples: int,
+        image_shape: tuple[int, int, int] | None,
+        channels: int,
+        load: Callable[[], tuple[Any, Any]],
+    ):
+        self.num_examples = num_examples
+        self.image_shape = image_shape
+        self._channels = channels
+        self._load = load
+
+    @cached_property
+    def _encoded(self) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.init_scope(), tf.device("/CPU:0"):
+            data, labels = self._load()
+            return tf.convert_to_tensor(data, tf.string), tf.cast(labels, tf.int32)
+
+    def examples(self, ids: tf.data.Dataset) -> tf.data.Dataset:
+        """Turn scalar ids into (image, label, id)."""
+        data, labels = self._encoded
+
+        @traced
+        def load(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            image = decode(tf.gather(data, index), self._channels, self.image_shape)
+            return image, tf.gather(labels, index), index
+
+        return ids.map(load, num_parallel_calls=AUTOTUNE, deterministic=True)
+
+
+class FileStore:
+    """Image files, read and decoded whenever they are fetched.
+
+    Args:
+        paths: N files.
+        labels: Their N labels.
+        image_shape: (height, width, channels) where all are alike, or None.
+        channels: 1 or 3.
+    """
+
+    def __init__(
+        self,
+        paths: list[Path],
+        labels: list[int],
+        image_shape: tuple[int, int, int] | None,
+        channels: int,
+    ):
+        self.num_examples = len(paths)
+        self.image_shape = image_shape
+        self.paths = paths
+        self.labels = np.array(labels, np.int32)
+        self._channels = channels
+
+    def examples(self, ids: tf.data.Dataset) -> tf.data.Dataset:
+        """Turn scalar ids into (image, label, id)."""
+        with tf.init_scope(), tf.device("/CPU:0"):
+            paths, labels = tf.constant([str(path) for path in self.paths]), tf.constant(self.labels)
+
+        @traced
+        def load(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            data = tf.io.read_file(tf.gather(paths, index))
+            return decode(data, self._channels, self.image_shape), tf.gather(labels, index), index
+
+        return ids.map(load, num_parallel_calls=AUTOTUNE, deterministic=True)
+
+    def unreadable(self) -> dict[int, str]:
+        """Read and decode every file, in parallel; return the reason for each id that this fails for."""
+
+        def problem(path: Path) -> str | None:
+            try:
+                with tf.device("/CPU:0"):
+                    decode(tf.constant(path.read_bytes()), self._channels, self.image_shape)
+            except (OSError, ValueError, tf.errors.OpError) as error:
+                return _reason(error)
+            return None
+
+        with ThreadPoolExecutor() as pool:
+            problems = enumerate(pool.map(problem, self.paths))
+            return {index: reason for index, reason in problems if reason is not None}
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error without TensorFlow's decoration."""
+    text = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
+    return text.split("}} ")[-1].splitlines()[0].split(" [Op:")[0].rstrip(".")
+
+
+class RecordStore:
+    """Encoded images on disk with random access (TFDS's data sources over ArrayRecord).
+
+    Args:
+        records: Has `__len__` and `__getitems__(ids)`, which returns dicts of features, images still encoded.
+        keys: Names of the image and the label feature.
+        image_shape: (height, width, channels) where all are alike, or None.
+        channels: 1 or 3.
+    """
+
+    def __init__(
+        self,
+        records: Any,
+        keys: tuple[str, str],
+        image_shape: tuple[int, int, int] | None,
+        channels: int,
+    ):
+        self.num_examples = len(records)
+        self.image_shape = image_shape
+        self._records = records
+        self._keys = keys
+        self._channels = channels
+
+    def read(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the bytes (object [n]) and labels (int32 [n]) of n examples."""
+        image_key, label_key = self._keys
+        records = self._records.__getitems__([int(index) for index in ids])
+        data = np.array([record[image_key] for record in records], dtype=object)
+        return data, np.array([record[label_key] for record in records], np.int32)
+
+    def examples(self, ids: tf.data.Dataset) -> tf.data.Dataset:
+        """Turn scalar ids into (image, label, id)."""
+
+        @traced
+        def fetch(chunk: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            data, labels = tf.numpy_function(self.read, [chunk], (tf.string, tf.int32), stateful=False)
+            data.set_shape([None])
+            labels.set_shape([None])
+            return data, labels, chunk
+
+        def load(
+            data: tf.Tensor, label: tf.Tensor, index: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            return decode(data, self._channels, self.image_shape), label, index
+
+        chunks = ids.batch(RECORDS_PER_READ).map(fetch, num_parallel_calls=2, deterministic=True)
+        return chunks.unbatch().map(load, num_parallel_calls=AUTOTUNE, deterministic=True)
+
+
+class StreamStore:
+    """Encoded images that can only be read in sequence.
+
+    Args:
+        num_examples: N.
+        image_shape: (height, width, channels) where all are alike, or None.
+        channels: 1 or 3.
+        window: Examples in the shuffle buffer.
+        open_stream: From (start, end, seed) to a dataset of (bytes, label, name). A seed shuffles the order of
+            the files; None keeps everything in its place.
+    """
+
+    def __init__(
+        self,
+        num_examples: int,
+        image_shape: tuple[int, int, int] | None,
+        channels: int,
+        window: int,
+        open_stream: Callable[[int, int, int | None], tf.data.Dataset],
+    ):
+        self.num_examples = num_examples
+        self.image_shape = image_shape
+        self._channels = channels
+        self._window = window
+        self._open = open_stream
+
+    def stream(self, start: int, end: int, *, seed: int | None = None, skip: int = 0) -> tf.data.Dataset:
+        """Yield (image, label, id) of the examples from `start` to `end`.
+
+        Args:
+            start: Position of the first example in the set as it was prepared.
+            end: Position after the last.
+            seed: Shuffle the files and a window of examples with it; None: keep the order.
+            skip: Leave out so many examples of the resulting order; they are read but not decoded.
+
+        Returns:
+            Images uint8 [height, width, channels], labels int32, and ids int64 hashed from TFDS's names.
+        """
+        encoded = self._open(start, end, seed)
+        if seed is not None:
+            encoded = encoded.shuffle(self._window, seed=seed, reshuffle_each_iteration=False)
+
+        def load(
+            data: tf.Tensor, label: tf.Tensor, name: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            index = tf.strings.to_hash_bucket_fast(name, 2**63 - 1)
+            return decode(data, self._channels, self.image_shape), tf.cast(label, tf.int32), index
+
+        return encoded.skip(skip).map(load, num_parallel_calls=AUTOTUNE, deterministic=True)

@@ -1,0 +1,23 @@
+"""Networks: the functional builder, its layers, and a table of what a model holds and costs."""
+
+from alexnet_tf.model.alexnet import ACTIVATIONS, build, build_model, leaky_relu
+from alexnet_tf.model.convolution import ColumnConv2D
+from alexnet_tf.model.dropout import Dropout, mask_scope
+from alexnet_tf.model.lrn import LocalResponseNormalization
+from alexnet_tf.model.pooling import Pool2D
+from alexnet_tf.model.summary import LayerRow, layer_table, total
+
+__all__ = [
+    "ACTIVATIONS",
+    "ColumnConv2D",
+    "Dropout",
+    "LayerRow",
+    "LocalResponseNormalization",
+    "Pool2D",
+    "build",
+    "build_model",
+    "layer_table",
+    "leaky_relu",
+    "mask_scope",
+    "total",
+]

@@ -1,0 +1,46 @@
+"""Studies: many runs become one answer. Time to an error, intervals, tables, pictures and the report; no TensorFlow."""
+
+from alexnet_tf.studies.measures import (
+    Bound,
+    Crossing,
+    Ratio,
+    Summary,
+    Verdict,
+    judge,
+    paired_ratio,
+    summarize,
+    time_to_error,
+)
+from alexnet_tf.studies.report import Report, write_report
+from alexnet_tf.studies.study import (
+    Arm,
+    Comparison,
+    StudyResult,
+    Trial,
+    best_value,
+    choose_value,
+    load_study,
+    load_trials,
+)
+
+__all__ = [
+    "Arm",
+    "Bound",
+    "Comparison",
+    "Crossing",
+    "Ratio",
+    "Report",
+    "StudyResult",
+    "Summary",
+    "Trial",
+    "Verdict",
+    "best_value",
+    "choose_value",
+    "judge",
+    "load_study",
+    "load_trials",
+    "paired_ratio",
+    "summarize",
+    "time_to_error",
+    "write_report",
+]

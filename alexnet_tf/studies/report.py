@@ -1,0 +1,270 @@
+"""`write_report`: a sweep or runs in, one HTML page, pictures and a table for the terminal out. Imports no TensorFlow."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alexnet_tf.runs import MANIFEST, RunError, RunFolder, SweepFolder, write_text
+from alexnet_tf.studies import tables, wording
+from alexnet_tf.studies.measures import RULE
+from alexnet_tf.studies.page import Page, render
+from alexnet_tf.studies.plots import run_pictures, study_pictures
+from alexnet_tf.studies.results import RunResult, environment_rows, load_jobs, load_run
+from alexnet_tf.studies.study import TUNE, StudyResult, load_study
+from alexnet_tf.studies.tables import TextTable
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+    from rich.table import Table
+
+HTML = "report.html"
+PLOTS = "plots"
+CSV = "results.csv"
+COMPARISON = "comparison"
+"""Folder beside the first of several runs that their common report goes to."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A written report.
+
+    Args:
+        html: The page.
+        page: What it says.
+    """
+
+    html: Path
+    page: Page
+
+    @property
+    def answers(self) -> list[str]:
+        """A sentence for each comparison, or one on the runs."""
+        return list(self.page.answers)
+
+    def table(self) -> "Group":
+        """The page's tables of results, and the jobs that do not count, for a rich console."""
+        from rich.console import Group
+
+        shown = [table for table in (*self.page.results, *self.page.details) if not table.wide]
+        return Group(*(_rich_table(table) for table in shown))
+
+    def print(self, console: "Console | None" = None) -> None:
+        """Print the tables, the answers and where the page is."""
+        from rich.console import Console
+
+        console = console or Console()
+        console.print(self.table())
+        for answer in self.answers:
+            console.print(answer, markup=False, highlight=False)
+        console.print(f"Report: {self.html}", markup=False, highlight=False, soft_wrap=True)
+
+
+def write_report(paths: Sequence[Path], out: Path | None = None) -> Report:
+    """Write the report of a sweep or of runs.
+
+    Args:
+        paths: One sweep folder (with a study: its comparison; without: its jobs side by side), one run folder, or
+            several folders, of which a sweep stands for its finished runs.
+        out: The folder for `report.html`, `plots/` and (for a study) `results.csv`. None: the sweep or the run
+            itself; for several folders `comparison` beside the first.
+
+    Raises:
+        RunError: If a path is no run or sweep, holds nothing to report, or `out` cannot be written.
+    """
+    if not paths:
+        raise RunError("no folder to report on. Expected run folders or a sweep folder.")
+    folders = [Path(path) for path in paths]
+    first = folders[0]
+    if len(folders) > 1:
+        results = [result for folder in folders for result in _several(folder)]
+        return _write(_runs_page(results), out or first.parent / COMPARISON)
+    if not (first / MANIFEST).is_file():
+        return _write(_runs_page([load_run(RunFolder.open(first))]), out or first)
+    sweep = SweepFolder.open(first)
+    if sweep.study is None:
+        return _write(_grid_page(sweep), out or first)
+    study = load_study(sweep)
+    report = _write(_study_page(study), out or first)
+    write_text(report.html.parent / CSV, tables.results_csv(study))
+    return report
+
+
+def _several(folder: Path) -> list[RunResult]:
+    if not (folder / MANIFEST).is_file():
+        return [load_run(RunFolder.open(folder))]
+    sweep = SweepFolder.open(folder)
+    finished, _ = load_jobs(sweep, sweep.jobs, probe=False)
+    if not finished:
+        raise RunError(f"{folder}: none of the sweep's {len(sweep.jobs)} jobs has finished")
+    return finished
+
+
+def _write(page: Page, folder: Path) -> Report:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for picture in page.pictures:
+            picture.save(folder / PLOTS)
+        write_text(folder / HTML, render(page))
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be written ({error.strerror})") from error
+    return Report(folder / HTML, page)
+
+
+def _study_page(study: StudyResult) -> Page:
+    results = [tables.arms_table(study)]
+    if study.comparisons:
+        results.append(tables.comparisons_table(study))
+    if study.trials:
+        results.append(tables.tuning_table(study))
+    differing = tables.differences_table(*study.config_differences())
+    details = [
+        tables.unfinished_table(study.unfinished),
+        tables.seeds_table(study),
+        differing,
+        tables.environment_table(environment_rows(study.finished)),
+    ]
+    return Page(
+        title=study.name.replace("_", " "),
+        question=study.question,
+        source=study.source,
+        answers=_study_answers(study),
+        pictures=study_pictures(study),
+        results=results,
+        rule=RULE if study.comparisons else "",
+        details=_filled(details),
+        commands=[
+            ("Run the study:", _study_command(study)),
+            (
+                "Make this page again from its runs:",
+                f"alexnet report {shlex.quote(_shown(study.sweep.path))}",
+            ),
+        ],
+    )
+
+
+def _study_answers(study: StudyResult) -> list[str]:
+    answers = [
+        f"{item.name}: {wording.finding(item.arm, item.reference, study.threshold, item.steps, item.claim)}."
+        for item in study.comparisons
+    ]
+    missing = len(study.unfinished)
+    if missing:
+        verb = "job does" if missing == 1 else "jobs do"
+        answers.append(
+            f"{missing} of {missing + len(study.finished)} {verb} not count; the reasons are listed."
+        )
+    return answers or ["The study compares no arms; the tables hold the results."]
+
+
+def _grid_page(sweep: SweepFolder) -> Page:
+    results, unfinished = load_jobs(sweep, sweep.jobs, probe=False)
+    count = f"{len(results)} of {len(sweep.jobs)} jobs finished."
+    details = [
+        tables.unfinished_table(unfinished),
+        tables.run_differences(results),
+        tables.environment_table(environment_rows(results)),
+    ]
+    return Page(
+        title=f"Sweep {sweep.path.resolve().name}",
+        answers=[count, *_best_answer(results)],
+        pictures=run_pictures(results) if results else (),
+        results=_filled([tables.runs_table(results)]),
+        details=_filled(details),
+        commands=[
+            ("Run the sweep:", _grid_command(sweep)),
+            ("Make this page again from its runs:", f"alexnet report {shlex.quote(_shown(sweep.path))}"),
+        ],
+    )
+
+
+def _runs_page(results: Sequence[RunResult]) -> Page:
+    one = len(results) == 1
+    details = [tables.run_differences(results), tables.environment_table(environment_rows(results))]
+    answers = [_run_answer(results[0])] if one else [f"{len(results)} runs.", *_best_answer(results)]
+    folders = " ".join(shlex.quote(_shown(run.folder.path)) for run in results)
+    trained = [("Train again:" if one else f"Train {run.name} again:", _run_command(run)) for run in results]
+    return Page(
+        title=f"Run {results[0].name}" if one else f"Comparison of {len(results)} runs",
+        answers=answers,
+        pictures=run_pictures(results),
+        results=[tables.runs_table(results)],
+        details=_filled(details),
+        commands=[*trained, ("Make this page again:", f"alexnet report {folders}")],
+    )
+
+
+def _run_answer(run: RunResult) -> str:
+    train, validation = (wording.percent(run.last(split, "top1_error")) for split in ("train", "validation"))
+    epochs = wording.steps(float(run.rows["epoch"].max()))
+    return f"State {run.state}, epoch {epochs}: training error {train}, validation error {validation}."
+
+
+def _best_answer(results: Iterable[RunResult]) -> list[str]:
+    ends = [(run.last("validation", "top1_error"), run.name) for run in results]
+    known = [(error, name) for error, name in ends if error == error]  # NaN: the run has no validation
+    if not known:
+        return []
+    error, name = min(known)
+    return [f"The lowest validation error at the end is {wording.percent(error)}, of {name}."]
+
+
+def _filled(candidates: Iterable[TextTable]) -> list[TextTable]:
+    return [table for table in candidates if table.rows]
+
+
+def _study_command(study: StudyResult) -> str:
+    """`alexnet train experiment=NAME` with what all jobs share beyond their arm, tuned value and seed."""
+    jobs = [job for job in study.sweep.jobs if job.phase != TUNE]
+    arms = {text for arm in study.arms for text in arm.overrides}
+    tune = (study.sweep.study or {}).get("tune") or {}
+    skip = ("seed", "run_dir", "resume", *([tune.get("key")] if tune.get("values") else []))
+    shared = [
+        text for text in (jobs[0].overrides if jobs else ()) if all(text in job.overrides for job in jobs)
+    ]
+    kept = [text for text in shared if text not in arms and _key(text) not in skip]
+    experiment = [] if any(_key(text) == "experiment" for text in kept) else [f"experiment={study.name}"]
+    return shlex.join(["alexnet", "train", *experiment, *kept])
+
+
+def _grid_command(sweep: SweepFolder) -> str:
+    """`alexnet train -m` with every value that the jobs gave a key, which for a grid is what was typed."""
+    values: dict[str, list[str]] = {}
+    for text in (text for job in sweep.jobs for text in job.overrides if _key(text) != "run_dir"):
+        name, equals, value = text.partition("=")
+        known = values.setdefault(name + equals, [])
+        if value not in known:
+            known.append(value)
+    return shlex.join(["alexnet", "train", "-m", *(name + ",".join(found) for name, found in values.items())])
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+")
+
+
+def _run_command(run: RunResult) -> str:
+    kept = [text for text in run.folder.overrides() if _key(text) not in ("run_dir", "resume")]
+    return shlex.join(["alexnet", "train", *kept])
+
+
+def _shown(path: Path) -> str:
+    """A path as the user would type it: relative where it lies below the working folder."""
+    absolute = path.resolve()
+    here = Path.cwd()
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
+
+
+def _rich_table(table: TextTable) -> "Table":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(title=Text(table.caption), box=box.SIMPLE_HEAD, title_justify="left")
+    for index, column in enumerate(table.columns):
+        shown.add_column(
+            Text(column), justify="right" if table.numeric and index else "left", overflow="fold"
+        )
+    for row in table.rows:
+        shown.add_row(*(Text(cell) for cell in row))
+    return shown

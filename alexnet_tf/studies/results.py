@@ -1,0 +1,205 @@
+"""Reading finished runs: their curves, their final numbers, and what differs between their configs."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from alexnet_tf import runs
+from alexnet_tf.runs import Job, RunError, RunFolder, State, SweepFolder
+from alexnet_tf.studies.measures import Crossing, seconds_at, time_to_error
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+IGNORED_KEYS = frozenset({"seed", "run_dir", "resume", "study"})
+"""Top-level config keys that say which run it is and not what it does."""
+ABSENT = "(absent)"
+KEYS = ["epoch", "step", "split"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """A run with its measurements.
+
+    Args:
+        name: How the report calls it.
+        arm: The study's arm; empty for a run outside a study.
+        seed: Its seed.
+        folder: Where it is.
+        state: Of `status.json`.
+        rows: `metrics.csv` beside `timing.csv`: the columns of both, a row per epoch and split.
+    """
+
+    name: str
+    arm: str
+    seed: int
+    folder: RunFolder
+    state: str
+    rows: "pd.DataFrame"
+
+    def curve(self, split: str, column: str = "top1_error") -> "pd.DataFrame":
+        """The rows of one split by step, those without `column` dropped."""
+        rows = self.rows[(self.rows["split"] == split) & self.rows[column].notna()]
+        return rows.drop_duplicates("step", keep="last").sort_values("step")
+
+    def last(self, split: str, column: str) -> float:
+        """The last value of a split; NaN if there is none."""
+        values = self.curve(split, column)[column]
+        return float(values.iloc[-1]) if len(values) else math.nan
+
+    def best(self, split: str, column: str = "top1_error") -> float:
+        """The lowest value of a split; NaN if there is none."""
+        values = self.curve(split, column)[column]
+        return float(values.min()) if len(values) else math.nan
+
+    def crossing(self, threshold: float) -> Crossing:
+        """Steps to the threshold of the probe's error."""
+        probe = self.curve("probe")
+        return time_to_error(probe["step"].tolist(), probe["top1_error"].tolist(), threshold)
+
+    def seconds_to(self, crossing: Crossing) -> Crossing:
+        """A crossing in steps as seconds of training; NaN without `timing.csv`."""
+        clock = self.rows[self.rows["seconds"].notna()].sort_values("step").drop_duplicates("step")
+        if not len(clock):
+            return Crossing(math.nan, crossing.censored)
+        return seconds_at(crossing, clock["step"].tolist(), clock["seconds"].tolist())
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved config."""
+        return self.folder.config_dict()
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A job that does not count, and why."""
+
+    job: Job
+    state: str
+    reason: str
+
+
+def load_run(folder: RunFolder, *, name: str = "", arm: str = "", seed: int | None = None) -> RunResult:
+    """Read a run's measurements.
+
+    Raises:
+        RunError: If `metrics.csv` is missing, damaged or empty.
+    """
+    rows = _table(folder, runs.METRICS, runs.METRICS_COLUMNS)
+    if rows.empty:
+        raise RunError(f"{folder.path / runs.METRICS}: has no rows yet")
+    if (folder.path / runs.TIMING).exists():
+        timing = _table(folder, runs.TIMING, runs.TIMING_COLUMNS).drop_duplicates(KEYS, keep="last")
+        rows = rows.merge(timing, on=KEYS, how="left")
+    else:
+        rows = rows.assign(seconds=math.nan, images_per_second=math.nan)
+    own_seed = folder.config_dict().get("seed", 0) if seed is None else seed
+    state = str(folder.status().get("state", ""))
+    return RunResult(name=name or folder.name, arm=arm, seed=own_seed, folder=folder, state=state, rows=rows)
+
+
+def _table(folder: RunFolder, file: str, columns: Sequence[str]) -> "pd.DataFrame":
+    path = folder.path / file
+    try:
+        table = folder.metrics() if file == runs.METRICS else folder.timing()
+    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
+        raise RunError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise RunError(f"{path}: expected the columns {','.join(columns)}; {','.join(missing)} missing")
+    numbers = [column for column in columns if column != "split"]
+    try:
+        return table[list(columns)].astype(dict.fromkeys(numbers, float))
+    except ValueError as error:
+        raise RunError(f"{path}: expected numbers ({' '.join(str(error).split())})") from error
+
+
+def load_jobs(
+    sweep: SweepFolder, jobs: Iterable[Job], *, probe: bool
+) -> tuple[list[RunResult], list[Unfinished]]:
+    """The finished runs among `jobs`, and the others with the reason why they do not count.
+
+    Args:
+        sweep: The sweep.
+        jobs: Some of its jobs.
+        probe: Whether a run must have measured the probe's error to count.
+    """
+    finished, unfinished = [], []
+    for job in jobs:
+        folder = sweep.run(job)
+        try:
+            state, reason = _standing(folder)
+            if state == State.finished:
+                run = load_run(folder, name=job.name, arm=job.arm, seed=job.seed)
+                if probe and run.curve("probe").empty:
+                    raise RunError("has no probe measurements (training.probe.every)")
+                finished.append(run)
+                continue
+        except RunError as error:
+            state, reason = "unreadable", str(error).removeprefix(f"{folder.path}/")
+        unfinished.append(Unfinished(job, state, reason))
+    return finished, unfinished
+
+
+def _standing(folder: RunFolder) -> tuple[str, str]:
+    """State and reason of a job that may not even have a folder."""
+    if not folder.path.is_dir():
+        return State.pending.value, "was never started (no folder)"
+    status = folder.status()
+    state = str(status.get("state", State.pending.value))
+    at = f"at step {status['step']} of {status.get('steps', '?')}" if "step" in status else "no step recorded"
+    return state, " ".join(str(status.get("reason") or at).split())
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict of dotted keys; lists stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+    return flat
+
+
+def differences(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The dotted keys in which configs differ, each with its value in every config, in the configs' order.
+
+    `IGNORED_KEYS` do not count. A key that a config lacks shows as `ABSENT`.
+    """
+    flat = [
+        flatten({key: value for key, value in config.items() if key not in IGNORED_KEYS})
+        for config in configs.values()
+    ]
+    keys = list(dict.fromkeys(key for config in flat for key in config))
+    table = {key: [_show(config[key]) if key in config else ABSENT for config in flat] for key in keys}
+    return {key: values for key, values in table.items() if len(set(values)) > 1}
+
+
+def _show(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+
+
+def environment_rows(results: Sequence[RunResult]) -> list[tuple[str, str]]:
+    """What `environment.json` says of the runs: one row per key, several values where the runs differ.
+
+    The first start and the last end stand for all. A run without the file adds nothing.
+    """
+    found: dict[str, list[str]] = {}
+    for result in results:
+        try:
+            environment = result.folder.environment()
+        except RunError:
+            continue
+        for key, value in flatten(environment).items():
+            values = found.setdefault(key, [])
+            text = ", ".join(map(str, value)) if isinstance(value, list) else _show(value)
+            if text not in values:
+                values.append(text)
+    pick = {"start": min, "end": max}
+    return [
+        (key, pick[key](values) if key in pick else "; ".join(values))
+        for key, values in sorted(found.items())
+    ]

@@ -1,0 +1,24 @@
+"""`python -m alexnet_tf.training RUN`: train the run whose folder holds its config. A sweep's jobs start so."""
+
+import sys
+
+from alexnet_tf import runs
+from alexnet_tf.config import ConfigError, from_dict
+from alexnet_tf.data import DataError
+from alexnet_tf.training.loop import Stopped
+from alexnet_tf.training.train import train
+
+
+def main(path: str) -> int:
+    """Train or go on; the exit status is that of `alexnet train`."""
+    try:
+        config = from_dict(runs.RunFolder.open(path).config_dict(), [f"resume={path}"])
+        train(config)
+    except (ConfigError, DataError, runs.RunError, Stopped) as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,179 @@
+"""What watches a run: the progress display and TensorBoard. Both are ordinary Keras callbacks."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from alexnet_tf.config import ConfigError
+from alexnet_tf.config.schema import Progress as ProgressKind
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+def percent(value: float | None) -> str:
+    """A fraction as `12.3 %`, or `-` where there is none."""
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def epoch_line(epoch: int, epochs: int, logs: Mapping[str, Any]) -> str:
+    """One line about a finished epoch."""
+    parts = [f"epoch {epoch}/{epochs}", f"loss {logs['loss']:.4f}", f"error {percent(logs['top1_error'])}"]
+    if "val_loss" in logs:
+        parts.append(f"validation loss {logs['val_loss']:.4f}, error {percent(logs['val_top1_error'])}")
+        if logs.get("val_top5_error") is not None:
+            parts.append(f"top-5 {percent(logs['val_top5_error'])}")
+    parts += [f"lr {logs['learning_rate']:.3g}", f"{logs['images_per_second']:,.0f} images/s"]
+    return " | ".join(parts)
+
+
+class PlainProgress(keras.callbacks.Callback):
+    """A line for every epoch, and one now and then within long epochs."""
+
+    def __init__(self, epochs: int, steps_per_epoch: int) -> None:
+        super().__init__()
+        self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
+        self.epoch = 0
+        self.last = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Remember the epoch, counted from 0 as Keras does."""
+        del logs
+        self.epoch = epoch + 1
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Print a line if the last one is long ago."""
+        if logs and time.monotonic() - self.last > SECONDS_BETWEEN_LINES:
+            self._print(
+                f"epoch {self.epoch}/{self.epochs} step {batch + 1}/{self.steps_per_epoch} | loss {logs['loss']:.4f} | "
+                f"error {percent(logs['top1_error'])} | {logs['images_per_second']:,.0f} images/s"
+            )
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Print the epoch's line."""
+        if logs:
+            self._print(epoch_line(epoch + 1, self.epochs, logs))
+
+    def _print(self, line: str) -> None:
+        print(line, flush=True)
+        self.last = time.monotonic()
+
+
+class _Rate(ProgressColumn):
+    """Images per second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate that the loop measured."""
+        return Text(f"{task.fields['rate']:,.0f} images/s", style="progress.data.speed")
+
+
+class BarProgress(keras.callbacks.Callback):
+    """A bar over the whole run, with a line above it for every finished epoch."""
+
+    def __init__(self, epochs: int, steps_per_epoch: int, total_steps: int) -> None:
+        super().__init__()
+        self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
+        self.done = 0
+        columns = (
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]} error {task.fields[error]}"),
+            _Rate(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
+        self.progress = Progress(*columns, console=Console(), refresh_per_second=5)
+        self.task = self.progress.add_task(
+            "", total=total_steps, epoch=f"0/{epochs}", loss="-", error="-", rate=0.0
+        )
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Show the bar."""
+        del logs
+        self.progress.start()
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Show the epoch."""
+        del logs
+        self.done = epoch * self.steps_per_epoch
+        self.progress.update(self.task, epoch=f"{epoch + 1}/{self.epochs}")
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Move the bar."""
+        if logs:
+            self.progress.update(
+                self.task,
+                completed=self.done + batch + 1,
+                loss=f"{logs['loss']:.4f}",
+                error=percent(logs["top1_error"]),
+                rate=logs["images_per_second"],
+            )
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Print the epoch's line above the bar."""
+        if logs:
+            self.progress.console.print(epoch_line(epoch + 1, self.epochs, logs), highlight=False)
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Leave the bar as it is."""
+        del logs
+        self.progress.stop()
+
+
+class TensorBoard(keras.callbacks.Callback):
+    """Scalars of every epoch under `events/train` and `events/validation`.
+
+    Raises:
+        ConfigError: If the package tensorboard, which TensorFlow no longer brings, is not there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        try:
+            import tensorboard  # noqa: F401
+        except ImportError as error:
+            raise ConfigError(
+                "training.tensorboard=true: needs the package tensorboard; install alexnet_tf[tensorboard]"
+            ) from error
+        self.writers = {
+            name: tf.summary.create_file_writer(str(folder / name)) for name in ("train", "validation")
+        }
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Write the epoch's scalars; `val_x` becomes `x` of the validation."""
+        for name, value in (logs or {}).items():
+            if value is not None:
+                writer = self.writers["validation" if name.startswith("val_") else "train"]
+                with writer.as_default():
+                    tf.summary.scalar(name.removeprefix("val_"), value, step=epoch + 1)
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Flush to the disk."""
+        del logs
+        for writer in self.writers.values():
+            writer.close()
+
+
+def make_progress(
+    kind: ProgressKind, epochs: int, steps_per_epoch: int, total_steps: int
+) -> list[keras.callbacks.Callback]:
+    """The display that the config asks for; `auto` is a bar in a terminal and plain lines elsewhere."""
+    if kind == ProgressKind.none:
+        return []
+    if kind == ProgressKind.bar or (kind == ProgressKind.auto and Console().is_terminal):
+        return [BarProgress(epochs, steps_per_epoch, total_steps)]
+    return [PlainProgress(epochs, steps_per_epoch)]

@@ -1,0 +1,395 @@
+"""The loop: epochs of steps, and what happens between them."""
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf import data, runs
+from alexnet_tf.config import Config, checkpoint_interval
+from alexnet_tf.evaluation import Evaluator, Scores, distribute
+from alexnet_tf.runs import RunError, RunFolder, State, Table
+from alexnet_tf.training import checkpoint
+from alexnet_tf.training.optimizer import REST, set_group_rates
+from alexnet_tf.training.schedule import Schedule
+from alexnet_tf.training.step import TrainStep
+
+LOG_SECONDS = 0.2
+"""Batch logs are read from the device at most this often: reading waits for it."""
+
+
+class DivergedError(RunError):
+    """The loss is no longer a finite number."""
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
+    """A signal ended the run after its state was saved."""
+
+    exit_status = 75
+
+    def __init__(self, run: RunFolder, step: int) -> None:
+        super().__init__(f"stopped at step {step}; go on with: alexnet train resume={run.path}")
+        self.run = run
+
+
+@dataclass
+class Counters:
+    """Where a run stands; all of it is in every checkpoint."""
+
+    step: int = 0
+    """Finished steps."""
+    seconds: float = 0.0
+    """Spent in training steps, without validation and probe."""
+    epoch_seconds: float = 0.0
+    totals: list[float] = field(default_factory=lambda: [0.0] * 4)
+    """Sums of the present epoch, as `evaluation.tally` gives them."""
+    best_error: float = math.inf
+    best_epoch: int = 0
+    stop_reason: str | None = None
+
+
+@dataclass
+class Loop:
+    """The parts of a run, and the loop over them."""
+
+    run: RunFolder
+    config: Config
+    source: data.DataSource
+    statistics: data.Statistics | None
+    strategy: tf.distribute.Strategy
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    schedule: Schedule
+    train_step: TrainStep
+    evaluator: Evaluator
+    callbacks: keras.callbacks.CallbackList
+    steps_per_epoch: int
+    total_steps: int
+    counters: Counters = field(default_factory=Counters)
+
+    def __post_init__(self) -> None:
+        self.metrics = Table(self.run.path / runs.METRICS, runs.METRICS_COLUMNS)
+        self.timing = Table(self.run.path / runs.TIMING, runs.TIMING_COLUMNS)
+        self.keeper = checkpoint.Keeper(self.run, self.config.training.keep_checkpoints)
+        self.interval = checkpoint_interval(self.config.training.checkpoint_every)
+        self.probe_ids = data.probe_ids(self.source, self.config.training.probe.examples, self.config.seed)
+        self.signal: signal.Signals | None = None
+        self.logs: dict[str, Any] = {}
+        self.read_at = time.perf_counter()
+        self.rates: dict[str, float] = {}
+
+    # ------------------------------------------------------------------------------------------ the story
+
+    def train(self) -> None:
+        """Run to the end.
+
+        Raises:
+            Stopped: If a signal came; the state is saved.
+            DivergedError: If the loss is no longer a number.
+        """
+        self.restore()
+        self._write_status(State.running)
+        with self._signals():
+            self.callbacks.on_train_begin()
+            try:
+                if self.counters.step == 0 and self.config.training.probe.every:
+                    self.probe()
+                while not self.finished():
+                    self.train_epoch()
+            finally:
+                self.callbacks.on_train_end()
+        self.finish()
+
+    def finished(self) -> bool:
+        """Whether there is nothing more to do."""
+        return self.counters.stop_reason is not None or self.counters.step >= self.total_steps
+
+    def train_epoch(self) -> None:
+        """The rest of one epoch, its validation and its bookkeeping."""
+        c = self.counters
+        epoch, first = divmod(c.step, self.steps_per_epoch)
+        last = min(self.steps_per_epoch, self.total_steps - epoch * self.steps_per_epoch)
+        totals = tf.constant(c.totals, tf.float64)
+        self.callbacks.on_epoch_begin(epoch)
+        batches = iter(distribute(self.strategy, self.batches(epoch, first)))
+        for index in range(first, last):
+            started = time.perf_counter()
+            images, labels, _ = next(batches)
+            set_group_rates(self.optimizer, self.changed_rates())
+            self.callbacks.on_train_batch_begin(index)
+            totals = self.train_step(images, labels, tf.constant(c.step, tf.int64), totals)
+            c.step += 1
+            if started - self.read_at > LOG_SECONDS or index + 1 == last or self._interrupts():
+                self.read_totals(totals)
+            c.seconds += time.perf_counter() - started
+            c.epoch_seconds += time.perf_counter() - started
+            self.callbacks.on_train_batch_end(index, self.logs)
+            if index + 1 < last:
+                self.within_epoch()
+            elif self._due("probe"):
+                self.probe()
+            if c.stop_reason:
+                break
+        self.end_epoch()
+
+    def within_epoch(self) -> None:
+        """Probe, save and stop where that is due between two steps."""
+        if self._due("probe"):
+            self.probe()
+        if self._due("checkpoint"):
+            self.save()
+        if self.signal:
+            self.stop()
+
+    def end_epoch(self) -> None:
+        """Validate, write the epoch's rows, ask the schedule and early stopping, save."""
+        c = self.counters
+        train, rate = Scores.of(c.totals, self.evaluator.num_classes), self.images_per_second()
+        self.record("train", train, rate)
+        logs = {**_logs(train), "learning_rate": self.learning_rate(), "images_per_second": rate}
+        best = False
+        if self._due("validation"):
+            scores, rate = self.evaluate("validation")
+            self.record("validation", scores, rate)
+            logs |= {f"val_{name}": value for name, value in _logs(scores).items()}
+            best = self._judge(scores.top1_error)
+        self.metrics.save()
+        self.timing.save()
+        self.callbacks.on_epoch_end(self.epoch - 1, logs)
+        if self.model.stop_training:
+            c.stop_reason = c.stop_reason or "a callback stopped the training"
+        if c.step % self.steps_per_epoch == 0:
+            c.totals, c.epoch_seconds = [0.0] * 4, 0.0
+        if self.interval and (best or self.finished() or self._due("epoch checkpoint")):
+            self.save(best=best)
+        self._write_status(State.running)
+        if self.signal and not self.finished():
+            self.stop()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the last step, counted from 1; 0 before the first."""
+        return math.ceil(self.counters.step / self.steps_per_epoch)
+
+    def _due(self, what: str) -> bool:
+        """Whether something is due after the step just done."""
+        step, training = self.counters.step, self.config.training
+        if what == "probe":
+            return training.probe.every > 0 and step % training.probe.every == 0
+        if what == "checkpoint":
+            return self.interval is not None and self.interval[1] == "step" and step % self.interval[0] == 0
+        if what == "epoch checkpoint":
+            return (
+                self.interval is not None
+                and self.interval[1] == "epoch"
+                and self.epoch % self.interval[0] == 0
+            )
+        every = training.evaluate_every
+        return "validation" in self.source.splits and (
+            self.finished() or (every > 0 and self.epoch % every == 0)
+        )
+
+    def _interrupts(self) -> bool:
+        """Whether something that needs the sums follows the step just done."""
+        return self.signal is not None or self._due("probe") or self._due("checkpoint")
+
+    def finish(self) -> None:
+        """Write the final model and the status."""
+        path = self.run.path / runs.MODEL
+        temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+        # A second functional model over the same layers: what serves needs neither optimizer nor loss.
+        keras.Model(self.model.inputs, self.model.outputs, name=self.model.name).save(temporary)
+        temporary.replace(path)
+        runs.write_json(self.run.path / runs.ENVIRONMENT, {**self.run.environment(), "end": runs.now()})
+        self._write_status(State.finished, reason=self.counters.stop_reason or f"{self.epoch} epochs done")
+
+    # ------------------------------------------------------------------------------------------- measuring
+
+    def batches(self, epoch: int, first_step: int) -> tf.data.Dataset:
+        """The training batches of an epoch from a step on."""
+        config, count = self.config, self.config.training.overfit_batches
+        if not count:
+            return data.train_batches(
+                self.source,
+                config.augment,
+                self.statistics,
+                seed=config.seed,
+                epoch=epoch,
+                batch_size=config.training.batch_size,
+                first_step=first_step,
+            )
+        ids = data.epoch_ids(self.source, config.seed, 0)[: count * config.training.batch_size]
+        batches = self._eval_batches("train", config.training.batch_size, ids)
+        return batches.skip(first_step)
+
+    def evaluate(self, split: str, ids: np.ndarray | None = None) -> tuple[Scores, float]:
+        """The scores of a split, or of some of its examples, and the images per second."""
+        size = self.config.training.eval_batch_size or self.config.training.batch_size
+        replicas = self.strategy.num_replicas_in_sync
+        started = time.perf_counter()
+        scores = self.evaluator(self._eval_batches(split, math.ceil(size / replicas) * replicas, ids))
+        return scores, scores.examples / (time.perf_counter() - started)
+
+    def _eval_batches(self, split: str, batch_size: int, ids: np.ndarray | None) -> tf.data.Dataset:
+        return data.eval_batches(
+            self.source, split, self.config.augment, self.statistics, batch_size=batch_size, ids=ids
+        )
+
+    def probe(self) -> None:
+        """Measure the fixed subset of training images without augmentation."""
+        scores, rate = self.evaluate("train", self.probe_ids)
+        self.record("probe", scores, rate)
+        below = self.config.training.probe.stop_below
+        if below is not None and scores.top1_error < below and not self.counters.stop_reason:
+            self.counters.stop_reason = f"the probe's error {scores.top1_error:.4f} is below {below}"
+
+    def record(self, split: str, scores: Scores, images_per_second: float) -> None:
+        """Add a row to metrics.csv and one to timing.csv."""
+        place = {"epoch": self.epoch, "step": self.counters.step, "split": split}
+        self.metrics.append(**place, lr=self.learning_rate(), **vars(scores))
+        seconds = round(self.counters.seconds, 6)
+        self.timing.append(**place, seconds=seconds, images_per_second=round(images_per_second, 2))
+
+    def read_totals(self, totals: tf.Tensor) -> None:
+        """Fetch the epoch's sums from the device and refresh the batch logs.
+
+        Raises:
+            DivergedError: If the loss is no longer a number.
+        """
+        c = self.counters
+        c.totals = [float(value) for value in totals.numpy()]
+        if not math.isfinite(c.totals[0]):
+            kept = self.run.checkpoints()
+            where = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
+            raise DivergedError(
+                f"the loss became {c.totals[0]} in epoch {self.epoch} by step {c.step}: try a smaller optimizer.lr "
+                f"(now {self.learning_rate():g}) or a warm-up (schedule.warmup_epochs); {where}"
+            )
+        scores = Scores.of(c.totals, self.evaluator.num_classes)
+        self.logs = {**_logs(scores), "images_per_second": self.images_per_second()}
+        self.read_at = time.perf_counter()
+
+    def images_per_second(self) -> float:
+        """The rate of the epoch so far."""
+        return self.counters.totals[3] / self.counters.epoch_seconds if self.counters.epoch_seconds else 0.0
+
+    def changed_rates(self) -> dict[str, float]:
+        """The rates of the coming step, or nothing where they are those of the last one."""
+        rates = self.schedule.rates(self.counters.step)
+        if rates == self.rates:
+            return {}
+        self.rates = rates
+        return rates
+
+    def learning_rate(self) -> float:
+        """The rate of the last step (of the first one before it) of the variables in no group of their own."""
+        return self.schedule.rates(max(0, self.counters.step - 1))[REST]
+
+    def _judge(self, error: float) -> bool:
+        """Whether a validation error is the best so far; the schedule and early stopping hear of it."""
+        c, stopping = self.counters, self.config.training.early_stopping
+        reason = self.schedule.after_epoch(error)
+        best = error < c.best_error - stopping.min_delta
+        if best:
+            c.best_error, c.best_epoch = error, self.epoch
+        elif stopping.patience and self.epoch - c.best_epoch >= stopping.patience and not reason:
+            reason = f"no better validation error in {stopping.patience} epochs"
+        c.stop_reason = c.stop_reason or reason
+        return best
+
+    # --------------------------------------------------------------------------------- saving and resuming
+
+    def variables(self) -> dict[str, list[Any]]:
+        """All that a checkpoint keeps of model and optimizer."""
+        return {"model": self.model.variables, "optimizer": self.optimizer.variables}
+
+    def save(self, *, best: bool = False) -> None:
+        """Write a checkpoint, and the rows up to it; the sums have been read."""
+        self.metrics.save()
+        self.timing.save()
+        state = {
+            "counters": vars(self.counters),
+            "schedule": self.schedule.state(),
+            "fingerprint": self.source.fingerprint,
+        }
+        content = checkpoint.Checkpoint(checkpoint.capture(self.variables()), state)
+        self.keeper.save(self.counters.step, content, best=best)
+
+    def restore(self) -> None:
+        """Continue from the newest checkpoint, if there is one.
+
+        Raises:
+            RunError: If it belongs to other data or another model.
+        """
+        found = checkpoint.load_newest(self.run)
+        if found is None:
+            self.metrics.truncate(-1)
+            self.timing.truncate(-1)
+            return
+        path, content = found
+        if content.state["fingerprint"] != self.source.fingerprint:
+            raise RunError(
+                f"{path}: the data has changed since it was written (data={self.source.name}); cannot go on"
+            )
+        checkpoint.restore(self.variables(), content, path)
+        self.counters = Counters(**content.state["counters"])
+        self.counters.stop_reason = None  # what ended the run last time is judged anew
+        self.schedule.restore(content.state["schedule"])
+        self.metrics.truncate(self.counters.step)
+        self.timing.truncate(self.counters.step)
+
+    def stop(self) -> None:
+        """Save and leave."""
+        assert self.signal is not None
+        self.save()
+        self._write_status(State.stopped, reason=f"{self.signal.name} at step {self.counters.step}")
+        raise Stopped(self.run, self.counters.step)
+
+    def _write_status(self, state: State, **values: object) -> None:
+        c = self.counters
+        self.run.write_status(
+            state,
+            step=c.step,
+            steps=self.total_steps,
+            epoch=self.epoch,
+            best_error=_finite(c.best_error),
+            **values,
+        )
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Let SIGINT and SIGTERM ask for a stop after the present step; a second one takes effect at once."""
+
+        def ask(number: int, frame: Any) -> None:
+            del frame
+            self.signal = signal.Signals(number)
+            for kind, handler in previous.items():
+                signal.signal(kind, handler)
+
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            for kind in previous:
+                signal.signal(kind, ask)
+            yield
+        finally:
+            for kind, handler in previous.items():
+                signal.signal(kind, handler)
+
+
+def _logs(scores: Scores) -> dict[str, Any]:
+    return {"loss": scores.loss, "top1_error": scores.top1_error, "top5_error": scores.top5_error}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,172 @@
+"""The paper's update as a Keras optimizer, with rates that belong to groups of variables."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from alexnet_tf.config.schema import AdamConfig, OptimizerConfig, SGDConfig
+
+REST = "rest"
+"""The group of the variables that no named group matches; its rate is the optimizer's `learning_rate`."""
+
+
+@keras.saving.register_keras_serializable(package="alexnet_tf")
+class CoupledSGD(keras.optimizers.Optimizer):
+    """SGD with momentum whose weight decay is coupled to the learning rate.
+
+    For a variable w with gradient g of the batch's mean loss (paper, section 5)::
+
+        v = momentum * v - weight_decay * lr * w - lr * g
+        w = w + v
+
+    so the decay passes through the momentum and scales with the rate. Keras's `SGD(weight_decay=...)` does not: it
+    shrinks w by itself, beside the momentum.
+
+    Example:
+        >>> biases = {"match": "bias$", "learning_rate": 0.02, "weight_decay": 0.0, "trainable": True}
+        >>> optimizer = CoupledSGD(0.01, momentum=0.9, weight_decay=5e-4, groups={"biases": biases})
+
+    Args:
+        learning_rate: Rate of the variables in no group.
+        momentum: In [0, 1).
+        weight_decay: Decay of the variables in no group.
+        groups: Name -> `{"match", "learning_rate", "weight_decay", "trainable"}`; the first group whose regular
+            expression `match` is found in a variable's path takes it. Rates and decays are absolute; None means the
+            optimizer's own. A group that is not trainable does not move, and its momentum is kept as it was.
+        name: Name of the optimizer.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        groups: Mapping[str, Mapping[str, Any]] | None = None,
+        name: str = "coupled_sgd",
+        **kwargs: Any,
+    ) -> None:
+        # The base class must not know of the decay, or it would apply its own decoupled one.
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        if not 0 <= momentum < 1:
+            raise ValueError(
+                f"Argument `momentum` is out of range. Expected 0 <= momentum < 1. Received: {momentum}"
+            )
+        if REST in (groups or {}):
+            raise ValueError(
+                f"Argument `groups` uses a reserved name. Expected any name but {REST!r}. Received: {REST!r}"
+            )
+        self.momentum = momentum
+        self.decay = float(weight_decay)
+        self.groups = {group: dict(values) for group, values in (groups or {}).items()}
+        self._rates: dict[str, Any] = {}
+        self._decays: dict[str, Any] = {}
+        self._gates: dict[str, Any] = {}
+
+    def build(self, variables: list[Any]) -> None:
+        """Create one momentum for each variable, and the rate, decay and gate of each group."""
+        if self.built:
+            return
+        super().build(variables)
+        for group in (REST, *self.groups):
+            values = self.groups.get(group, {})
+            rate, decay = values.get("learning_rate"), values.get("weight_decay")
+            self._decays[group] = self._scalar(self.decay if decay is None else decay, f"{group}_decay")
+            self._gates[group] = self._scalar(float(values.get("trainable", True)), f"{group}_gate")
+            if group != REST:
+                initial = float(self.learning_rate) if rate is None else rate
+                self._rates[group] = self._scalar(initial, f"{group}_learning_rate")
+        self._group_of = [self.group_of(variable.path) for variable in variables]
+        self._velocities = [
+            self.add_variable_from_reference(reference_variable=variable, name="velocity")
+            for variable in variables
+        ]
+
+    def _scalar(self, value: float, name: str) -> Any:
+        initializer = keras.initializers.Constant(value)
+        return self.add_variable((), initializer=initializer, dtype="float64", name=name)
+
+    def group_of(self, path: str) -> str:
+        """The name of the group that a variable's path belongs to."""
+        return next((name for name, values in self.groups.items() if re.search(values["match"], path)), REST)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Apply the update to one variable."""
+        index = self._get_variable_index(variable)
+        group, velocity, dtype = self._group_of[index], self._velocities[index], variable.dtype
+        rate = tf.cast(self._rates.get(group, learning_rate), dtype)
+        decay, gate = tf.cast(self._decays[group], dtype), tf.cast(self._gates[group], dtype)
+        # A closed gate keeps both v and w as they are: v' = 1 v - 0, w' = w + 0 v.
+        momentum = gate * tf.cast(self.momentum, dtype) + (1 - gate)
+        step = gate * rate
+        new = momentum * tf.convert_to_tensor(velocity) - step * (
+            decay * tf.convert_to_tensor(variable) + tf.cast(gradient, dtype)
+        )
+        self.assign(velocity, new)
+        self.assign_add(variable, gate * new)
+
+    def set_rates(self, rates: Mapping[str, float]) -> None:
+        """Set the rates of the groups named."""
+        for group, rate in rates.items():
+            if group == REST:
+                self.learning_rate = rate
+            else:
+                self._rates[group].assign(rate)
+
+    def set_trainable(self, group: str, trainable: bool) -> None:
+        """Freeze or release a group."""
+        self._gates[group].assign(float(trainable))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make this optimizer again."""
+        config = super().get_config()
+        config.pop("weight_decay", None)
+        return {**config, "momentum": self.momentum, "weight_decay": self.decay, "groups": self.groups}
+
+
+def make_optimizer(config: OptimizerConfig) -> keras.optimizers.Optimizer:
+    """The optimizer that a config describes, not yet built."""
+    if isinstance(config, SGDConfig):
+        groups = {
+            name: {
+                "match": group.match,
+                "learning_rate": group.lr,
+                "weight_decay": group.weight_decay,
+                "trainable": group.trainable,
+            }
+            for name, group in config.groups.items()
+        }
+        return CoupledSGD(
+            config.lr, momentum=config.momentum, weight_decay=config.weight_decay, groups=groups
+        )
+    if isinstance(config, AdamConfig):
+        kind = keras.optimizers.AdamW if config.weight_decay else keras.optimizers.Adam
+        decay = {"weight_decay": config.weight_decay} if config.weight_decay else {}
+        return kind(config.lr, beta_1=config.beta_1, beta_2=config.beta_2, epsilon=config.epsilon, **decay)
+    raise TypeError(f"Expected SGDConfig or AdamConfig. Received: {type(config).__name__}")
+
+
+def group_rates(config: OptimizerConfig) -> dict[str, float]:
+    """The full rate of each group of variables, `rest` included."""
+    groups = config.groups if isinstance(config, SGDConfig) else {}
+    return {
+        REST: config.lr,
+        **{name: config.lr if group.lr is None else group.lr for name, group in groups.items()},
+    }
+
+
+def set_group_rates(optimizer: keras.optimizers.Optimizer, rates: Mapping[str, float]) -> None:
+    """Set the rates of groups of any optimizer."""
+    inner = _inner(optimizer)
+    if isinstance(inner, CoupledSGD):
+        inner.set_rates(rates)
+    else:
+        inner.learning_rate = rates[REST]
+
+
+def _inner(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    return (
+        optimizer.inner_optimizer if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) else optimizer
+    )

@@ -1,0 +1,142 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from alexnet_tf.model import ColumnConv2D
+
+
+def loops(x, kernel, bias, stride, padding, rounding, columns):
+    """cuda-convnet's convolution from its definition; what lies outside the image is zero."""
+    n, side, _, channels = x.shape
+    size, _, depth, filters = kernel.shape
+    room = 2 * padding + side - size
+    out = 1 + (room // stride if rounding == "down" else -(-room // stride))
+    y = np.empty((n, out, out, filters))
+    for f in range(filters):
+        first = f // (filters // columns) * (channels // columns)
+        for i, j in np.ndindex(out, out):
+            total = bias[f]
+            for u, v in np.ndindex(size, size):
+                row, column = i * stride + u - padding, j * stride + v - padding
+                if 0 <= row < side and 0 <= column < side:
+                    total = total + x[:, row, column, first : first + depth] @ kernel[u, v, :, f]
+            y[:, i, j, f] = total
+    return y
+
+
+@pytest.mark.parametrize("rounding", ["down", "up"])
+@pytest.mark.parametrize(
+    ("side", "size", "stride", "padding", "columns"),
+    [(8, 3, 2, 0, 1), (9, 3, 2, 0, 2), (8, 3, 3, 1, 2), (7, 5, 4, 2, 1), (6, 3, 1, 1, 4), (8, 2, 3, 0, 1)],
+)
+def test_values_equal_the_definition(side, size, stride, padding, columns, rounding):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, side, side, 4))
+    layer = ColumnConv2D(8, size, stride, padding, rounding, columns, dtype="float64")
+    layer.build(x.shape)
+    assert layer.kernel.shape == (size, size, 4 // columns, 8)
+    layer.set_weights([rng.normal(size=layer.kernel.shape), rng.normal(size=8)])
+    y = layer(x)
+    np.testing.assert_allclose(
+        y, loops(x, *layer.get_weights(), stride, padding, rounding, columns), atol=1e-12
+    )
+    assert layer.compute_output_shape(x.shape) == tuple(y.shape)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3])
+def test_columns_equal_tensorflows_grouped_convolution(columns):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(2, 7, 7, 6)).astype("float32")
+    layer = ColumnConv2D(12, 3, strides=2, padding="same", columns=columns)
+    layer.build(x.shape)
+    layer.bias.assign(rng.normal(size=12))
+    grouped = tf.nn.conv2d(x, layer.kernel.value, 2, "SAME") + layer.bias.value
+    np.testing.assert_allclose(layer(x), grouped, rtol=1e-4, atol=1e-5)
+    assert layer.compute_output_shape(x.shape) == tuple(grouped.shape)
+
+
+def test_a_column_does_not_see_the_others_channels():
+    layer = ColumnConv2D(4, 3, padding=1, columns=2)
+    x = np.random.default_rng(2).normal(size=(1, 5, 5, 6)).astype("float32")
+    before = layer(x).numpy()
+    x[..., 3:] += 1
+    after = layer(x).numpy()
+    np.testing.assert_array_equal(before[..., :2], after[..., :2])
+    assert np.abs(before[..., 2:] - after[..., 2:]).min() > 0
+
+
+@pytest.mark.parametrize(
+    ("side", "kernel", "stride", "padding", "rounding", "expected"),
+    [
+        (224, 11, 4, "valid", "up", 55),
+        (224, 11, 4, "valid", "down", 54),
+        (227, 11, 4, "valid", "down", 55),
+        (227, 11, 4, "valid", "up", 55),
+        (224, 11, 4, 2, "down", 55),
+        (27, 5, 1, 2, "down", 27),
+        (13, 3, 1, 1, "down", 13),
+        (224, 11, 4, "same", "down", 56),
+    ],
+)
+def test_the_sizes_of_the_networks_in_the_literature(side, kernel, stride, padding, rounding, expected):
+    layer = ColumnConv2D(1, kernel, stride, padding, rounding)
+    assert layer.compute_output_shape((None, side, side, 1)) == (None, expected, expected, 1)
+    assert layer(np.zeros((1, side, side, 1), "float32")).shape == (1, expected, expected, 1)
+
+
+def test_a_size_that_is_not_known_beforehand():
+    layer = ColumnConv2D(2, 3, 2, "valid", "up")
+    assert layer.compute_output_shape((None, None, 8, 1)) == (None, None, 4, 2)
+    run = tf.function(layer, input_signature=[tf.TensorSpec([None, None, None, 1])])
+    assert run(tf.zeros([1, 8, 9, 1])).shape == (1, 4, 4, 2)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "mixed_bfloat16", "mixed_float16"])
+def test_every_dtype_has_gradients(dtype):
+    layer = ColumnConv2D(4, 3, 2, 1, "up", columns=2, dtype=dtype)
+    with tf.GradientTape() as tape:
+        y = layer(np.ones((2, 6, 6, 2), "float32"))
+    gradients = tape.gradient(y, [v.value for v in layer.trainable_variables])
+    assert y.dtype == layer.compute_dtype
+    assert [g.dtype for g in gradients] == [layer.variable_dtype] * 2
+    assert all(np.isfinite(g).all() for g in gradients)
+
+
+def test_variables_and_config_round_trip():
+    layer = ColumnConv2D(4, 3, 2, 1, "up", 2, keras.initializers.HeNormal(seed=3), "ones", name="conv")
+    layer(np.zeros((1, 6, 6, 2), "float32"))
+    assert [v.name for v in layer.weights] == ["kernel", "bias"]
+    again = keras.layers.deserialize(keras.layers.serialize(layer))
+    assert again.get_config() == layer.get_config()
+    np.testing.assert_array_equal(again.kernel, layer.kernel)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"filters": 3, "columns": 2},
+            r"Expected a positive multiple of columns \(2\)\. Received: filters=3",
+        ),
+        ({"filters": 0}, r"Expected a positive multiple of columns \(1\)\. Received: filters=0"),
+        ({"strides": 0}, r"Invalid strides\. Expected at least 1\. Received: strides=0"),
+        ({"padding": "full"}, r"Expected 'same', 'valid' or a number of pixels\. Received: padding='full'"),
+        ({"padding": -1}, r"Received: padding=-1"),
+        ({"rounding": "off"}, r"Expected one of \('down', 'up'\)\. Received: rounding='off'"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ColumnConv2D(**{"filters": 2, "kernel_size": 3, **arguments})
+
+
+def test_wrong_inputs():
+    with pytest.raises(
+        ValueError, match=r"layer 'c'\. Expected a multiple of its columns \(2\)\. Received: 3"
+    ):
+        ColumnConv2D(2, 3, columns=2, name="c")(np.zeros((1, 4, 4, 3), "float32"))
+    with pytest.raises(ValueError, match=r"layer 'c'\. Expected at least 3 x 3 pixels .*\. Received: 4 x 2"):
+        ColumnConv2D(2, 5, padding=1, name="c")(np.zeros((1, 4, 2, 3), "float32"))
+    with pytest.raises(ValueError, match=r"layer 'c'\. Expected \[N, H, W, C\]\. Received: shape \(1, 8\)"):
+        ColumnConv2D(2, 5, name="c")(np.zeros((1, 8), "float32"))

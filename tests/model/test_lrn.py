@@ -1,0 +1,146 @@
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from alexnet_tf.model import LocalResponseNormalization
+
+SETTINGS = [
+    {"size": 5, "k": 2.0, "alpha": 0.3, "beta": 0.75},
+    {"size": 5, "k": 1.0, "alpha": 0.3, "beta": 0.75, "convention": "mean"},
+    {"size": 4, "k": 2.0, "alpha": 0.3, "beta": 0.75},
+    {"size": 3, "k": 0.5, "alpha": 2.0, "beta": 0.4, "convention": "mean", "columns": 3},
+    {"size": 4, "k": 2.0, "alpha": 0.3, "beta": 1.0, "columns": 2},
+    {"size": 1, "k": 2.0, "alpha": 0.3, "beta": 0.75},
+    {"size": 40, "k": 2.0, "alpha": 0.3, "beta": 0.75},
+]
+
+
+def reference(x, size, k, alpha, beta, convention="sum", columns=1):
+    """The formula of the paper's section 3.3 for one vector of channels, written out."""
+    weight = alpha / size if convention == "mean" else alpha
+    per_column = len(x) // columns
+    y = np.empty_like(x)
+    for i in range(len(x)):
+        energy = 0.0
+        for j in range(i - size // 2, i + (size - 1) // 2 + 1):
+            if 0 <= j < len(x) and j // per_column == i // per_column:
+                energy += x[j] ** 2
+        y[i] = x[i] / (k + weight * energy) ** beta
+    return y
+
+
+def plain(x, size, k, alpha, beta, convention="sum", columns=1):
+    """The same by shifts of one tensor, for TensorFlow to differentiate."""
+    weight = alpha / size if convention == "mean" else alpha
+    parts = []
+    for part in tf.split(x, columns, -1):
+        width = part.shape[-1]
+        padded = tf.pad(part**2, [[0, 0]] * 3 + [[size // 2, (size - 1) // 2]])
+        energy = tf.add_n([padded[..., shift : shift + width] for shift in range(size)])
+        parts.append(part / (k + weight * energy) ** tf.constant(beta, x.dtype))
+    return tf.concat(parts, -1)
+
+
+@pytest.fixture
+def x():
+    return np.random.default_rng(1).normal(0, 3, (2, 2, 3, 12))
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_values_equal_the_formula(setting, x):
+    expected = np.apply_along_axis(reference, -1, x, **setting)
+    np.testing.assert_allclose(
+        LocalResponseNormalization(**setting, dtype="float64")(x), expected, rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_gradient_equals_automatic_differentiation_of_the_formula(setting, x):
+    x, upstream = tf.constant(x), tf.constant(np.random.default_rng(2).normal(size=x.shape))
+    layer = LocalResponseNormalization(**setting, dtype="float64")
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        ours, expected = layer(x), plain(x, **setting)
+    np.testing.assert_allclose(ours, expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        tape.gradient(ours, x, upstream), tape.gradient(expected, x, upstream), rtol=1e-11, atol=1e-12
+    )
+
+
+def test_equals_tensorflow_whose_radius_is_half_the_window():
+    x = np.random.default_rng(3).normal(0, 10, (2, 3, 3, 16)).astype("float32")
+    theirs = tf.nn.local_response_normalization(x, depth_radius=2, bias=2.0, alpha=1e-2, beta=0.75)
+    np.testing.assert_allclose(LocalResponseNormalization(5, 2.0, 1e-2, 0.75)(x), theirs, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("convention", ["sum", "mean"])
+def test_sixteen_bits_stay_finite_and_near_for_large_inputs(dtype, convention):
+    values = np.random.default_rng(4).normal(0, 300, (2, 3, 3, 16))
+    x, exact = tf.constant(values, dtype), tf.constant(values)
+    layer = LocalResponseNormalization(convention=convention, dtype=dtype)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([x, exact])
+        y = layer(x)
+        expected = plain(exact, 5, 2.0, 1e-4, 0.75, convention)
+    gradient, expected_gradient = tape.gradient(y, x), tape.gradient(expected, exact)
+    assert y.dtype == gradient.dtype == dtype
+    np.testing.assert_allclose(tf.cast(y, tf.float64), expected, rtol=0.03)
+    np.testing.assert_allclose(tf.cast(gradient, tf.float64), expected_gradient, atol=0.02)
+
+
+def test_runs_the_same_in_a_graph_and_under_xla():
+    x = np.random.default_rng(5).normal(0, 3, (2, 3, 3, 8)).astype("float32")
+    layer = LocalResponseNormalization(alpha=0.1)
+    layer(x)
+
+    def value_and_gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x) ** 2
+        return y, tape.gradient(y, x)
+
+    eager = value_and_gradient(tf.constant(x))
+    for jit in (False, True):
+        graph = tf.function(value_and_gradient, jit_compile=jit)(tf.constant(x))
+        for ours, expected in zip(graph, eager, strict=True):
+            np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_papers_constants_are_the_defaults():
+    # One channel of 100: y = 100 / (2 + 1e-4 * 100**2) ** 0.75.
+    assert float(LocalResponseNormalization()(tf.constant([[100.0]]))[0, 0]) == pytest.approx(100 / 3**0.75)
+    mean = LocalResponseNormalization(convention="mean")(tf.constant([[100.0]]))
+    assert float(mean[0, 0]) == pytest.approx(100 / math.pow(2.2, 0.75))
+
+
+def test_config_round_trip():
+    layer = LocalResponseNormalization(4, 1.0, 0.5, 0.6, "mean", 2, name="norm", dtype="mixed_bfloat16")
+    again = keras.layers.deserialize(keras.layers.serialize(layer))
+    assert again.get_config() == layer.get_config()
+    assert (again.size, again.convention, again.columns, again.compute_dtype) == (4, "mean", 2, "bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"size": 0}, r"Expected a window of at least 1 channel\. Received: size=0"),
+        ({"k": 0}, r"Expected a positive number\. Received: k=0"),
+        ({"alpha": -1}, r"Expected numbers that are not negative\. Received: alpha=-1"),
+        ({"convention": "max"}, r"Expected one of \('sum', 'mean'\)\. Received: convention='max'"),
+        ({"columns": 0}, r"Expected at least 1\. Received: columns=0"),
+    ],
+)
+def test_wrong_arguments(setting, message):
+    with pytest.raises(ValueError, match=message):
+        LocalResponseNormalization(**setting)
+
+
+def test_channels_must_divide_into_columns():
+    with pytest.raises(
+        ValueError, match=r"layer 'n'\. Expected a multiple of its columns \(2\)\. Received: 3"
+    ):
+        LocalResponseNormalization(columns=2, name="n")(np.zeros((1, 1, 1, 3), "float32"))
