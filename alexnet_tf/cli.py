@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
     from alexnet_tf.config import Config
 
 DONE, FAILED, WRONG_USE, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
@@ -142,8 +140,11 @@ def main() -> None:
 def _run_hydra(arguments: list[str]) -> None:
     """Hand the arguments to Hydra, which composes the config and calls back."""
     import hydra
+    from hydra.core.hydra_config import HydraConfig
     from hydra.core.plugins import Plugins
+    from hydra.types import RunMode
     from hydra_plugins.alexnet_tf.sweeper import StudySweeper
+    from omegaconf import DictConfig
 
     from alexnet_tf.config import (
         CONFIG_MODULE,
@@ -152,44 +153,45 @@ def _run_hydra(arguments: list[str]) -> None:
         explain,
         is_compose_error,
         register_schemas,
+        resolve,
     )
+    from alexnet_tf.studies.sweep import run_job
 
     register_schemas()
     Plugins.instance().register(StudySweeper)  # Hydra's own discovery does not see an editable installation
     full_error = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them its way
     sys.argv = ["alexnet train", *arguments]
-    wrapped = hydra.main(
-        config_path=f"pkg://{CONFIG_MODULE}", config_name="config", version_base=HYDRA_VERSION
-    )
+    single: list[tuple[Config, list[str]]] = []
+
+    def task(composed: DictConfig) -> dict[str, Any] | None:
+        """A job of a sweep runs in a child process; a single run starts when Hydra is done, out of its reach."""
+        config, overrides = resolve(composed), list(HydraConfig.get().overrides.task)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return run_job(config, overrides)
+        single.append((config, overrides))
+        return None
+
     try:
-        wrapped(_task)()
+        hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name="config", version_base=HYDRA_VERSION)(
+            task
+        )()
     except Exception as error:
         if full_error == "1" or not is_compose_error(error):
             raise
         raise ConfigError(explain(error)) from error
+    for config, overrides in single:
+        _train(config, overrides)
 
 
-def _task(composed: "DictConfig") -> "dict[str, Any] | None":
-    """What Hydra calls with each composed config: a job of a sweep in a child process, a single run in this one."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    from alexnet_tf.config import resolve
-
-    config = resolve(composed)
-    overrides = list(HydraConfig.get().overrides.task)
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        from alexnet_tf.studies import run_job
-
-        return run_job(config, overrides)
+def _train(config: "Config", overrides: list[str]) -> None:
+    """Train in this process and say where the result is."""
     _print_config(config)
     _import_tensorflow()
     from alexnet_tf import training
 
     run = training.train(config, overrides=overrides)
     print(f"{run!r}\nreport: alexnet report {run.path}")
-    return None
 
 
 def _print_config(config: "Config") -> None:

@@ -203,7 +203,8 @@ class PCAConfig:
     std: float = 0.1
     """Standard deviation of the three coefficients."""
     scale: str = "eigenvalue"
-    """`eigenvalue` (the paper's words) or `deviation` (its square root, as the authors' code does)."""
+    """`eigenvalue` (the paper's words, with RGB in [0, 1]: about 5.5 units of 0-255 on ImageNet) or `deviation` (its
+    square root, as the authors' code does: about 12 units)."""
 
 
 @dataclass(kw_only=True, slots=True)

@@ -195,8 +195,7 @@ def pad_crop(config: PadCropConfig, statistics: "Statistics | None", training: b
 
     def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         image = require_fit("pad_crop", size, image, padding)
-        height, width = height_width(image)
-        if not training and (height, width) == (size, size):
+        if not training and image.shape[-3:-1] == [size, size]:
             return image
         leading = [[0, 0]] * (len(image.shape) - 3)
         image = tf.pad(image, [*leading, [padding, padding], [padding, padding], [0, 0]])

@@ -49,9 +49,9 @@ def crop_at(image: tf.Tensor, top: Size, left: Size, height: Size, width: Size) 
 
 def crop_center(image: tf.Tensor, size: int) -> tf.Tensor:
     """Cut a square of `size` pixels from the centre; an odd pixel stays at the lower right."""
-    height, width = height_width(image)
-    if isinstance(height, int) and height == size and width == size:
+    if image.shape[-3:-1] == [size, size]:
         return image
+    height, width = height_width(image)
     return crop_at(image, (height - size) // 2, (width - size) // 2, size, size)
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,9 +73,10 @@ class Statistics:
             OSError, ValueError: There is no such file, or it is damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            # Given a path, np.load leaves the file of a damaged archive open.
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 values: dict[str, Any] = {"mean_image": None, **arrays}
-        except (zipfile.BadZipFile, EOFError, KeyError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
             raise ValueError(f"{path} is no statistics file: {error}") from error
         if set(values) != {field.name for field in dataclasses.fields(cls)}:
             raise ValueError(f"{path} is no statistics file, it has {', '.join(values)}.")

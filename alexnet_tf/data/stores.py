@@ -22,6 +22,8 @@ RECORDS_PER_READ = 32
 class DataError(ValueError):
     """The data cannot be had or used as configured; the message is one clear line."""
 
+    exit_status = 2
+
 
 def decode(data: tf.Tensor, channels: int, shape: tuple[int, int, int] | None = None) -> tf.Tensor:
     """Decode a JPEG, PNG, GIF (first frame), BMP or WebP image.

@@ -115,6 +115,7 @@ def time_to_error(steps: Sequence[float], errors: Sequence[float], threshold: fl
         raise ValueError(
             f"Expected as many steps as errors, at least one. Received {len(steps)} and {len(errors)}."
         )
+    steps, errors = list(steps), list(errors)  # a pandas column is indexed by label, not by place
     index = crossing_index(errors, threshold)
     if index is None:
         return Crossing(float(steps[-1]), censored=True)

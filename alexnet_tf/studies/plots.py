@@ -117,7 +117,7 @@ def run_pictures(results: Sequence[RunResult]) -> list[Picture]:
         panels = zip(axes, (("loss", "Loss"), ("top1_error", "Top-1 error")), strict=True)
         for ax, (column, label) in panels:
             for index, run in enumerate(results):
-                colour, _ = _style(index)
+                colour = _run_colour(index, len(results))
                 _line(ax, run, "train", column, color=colour, linestyle="-")
                 _line(ax, run, "validation", column, color=colour, linestyle=(0, (4, 2)))
             ax.set_ylabel(label)
@@ -294,6 +294,11 @@ def _style(index: int) -> tuple[str, Any]:
     return COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
 
 
+def _run_colour(index: int, count: int) -> Any:
+    """A colour of the palette; for more runs than it has, a shade between dark and light in their order."""
+    return COLOURS[index] if count <= len(COLOURS) else mpl.colormaps["viridis"](0.92 * index / (count - 1))
+
+
 def _text(name: str) -> str:
     """A user's name as matplotlib text: no mathematics, and not too long for a label."""
     short = name if len(name) <= 40 else f"{name[:24]}…{name[-15:]}"
@@ -312,7 +317,9 @@ def _run_legend(figure: Figure, results: Sequence[RunResult]) -> None:
     handles = [Line2D([], [], color=GREY, linestyle=dash, linewidth=1.8) for dash in ("-", (0, (4, 2)))]
     labels = ["training", "validation"]
     if len(results) > 1:
-        handles += [Line2D([], [], color=_style(i)[0], linewidth=4) for i in range(len(results))]
+        handles += [
+            Line2D([], [], color=_run_colour(i, len(results)), linewidth=4) for i in range(len(results))
+        ]
         labels += [_text(run.name) for run in results]
     _legend(figure, handles, labels)
 

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -57,13 +58,18 @@ def run_job(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
             return run.status()
     else:
         run = RunFolder.create(path, to_yaml(config), overrides)
+    print(f"{run.name}: started", flush=True)
+    started = time.monotonic()
     code = _train_in_child(run)
     status = run.status()
     if code == STOPPED:
         raise SystemExit(STOPPED)
     if code != 0 and status["state"] != State.failed:  # it had no time to say so itself
         run.write_status(State.failed, reason=_death(code, run.path / LOG))
-    return run.status()
+    status = run.status()
+    reason = status.get("reason", "")
+    print(f"{run.name}: {status['state']} after {time.monotonic() - started:.0f} s ({reason})", flush=True)
+    return status
 
 
 def _train_in_child(run: RunFolder) -> int:

@@ -102,11 +102,17 @@ def seeds_table(study: StudyResult) -> TextTable:
         "Seed",
         "Iterations",
         "Seconds",
-        "Training error at the end",
-        "Validation error at the end",
+        "Training error",
+        "Validation error",
     )
     goal = wording.threshold_text(study.threshold)
-    return TextTable(f"Every run that counts, with its way to {goal}", columns, rows, numeric=True, wide=True)
+    return TextTable(
+        f"Every run that counts: its way to {goal}, and its errors at the end",
+        columns,
+        rows,
+        numeric=True,
+        wide=True,
+    )
 
 
 def tuning_table(study: StudyResult) -> TextTable:
@@ -122,8 +128,13 @@ def tuning_table(study: StudyResult) -> TextTable:
         )
         for trial in study.trials
     ]
-    columns = ("Arm", key, "Seed", "Iterations", "Training error at the end")
-    return TextTable("Tuning, on seeds of its own; not part of the comparison", columns, rows, numeric=True)
+    columns = ("Arm", key, "Seed", "Iterations", "Training error")
+    return TextTable(
+        "Tuning, on seeds of its own, errors at the end; not part of the comparison",
+        columns,
+        rows,
+        numeric=True,
+    )
 
 
 def unfinished_table(unfinished: Sequence[Unfinished]) -> TextTable:
@@ -142,12 +153,12 @@ def runs_table(results: Sequence[RunResult]) -> TextTable:
         "Loss",
         "Top-1 error",
         *(["Top-5 error"] if top5 else []),
-        "Best validation error",
+        "Best validation",
         "Seconds",
         "Images/s",
     )
     rows = [_run_row(run, top5) for run in results]
-    return TextTable("Runs at their end: training / validation", columns, rows, numeric=True)
+    return TextTable("Runs: loss and errors at the end, training / validation", columns, rows, numeric=True)
 
 
 def _run_row(run: RunResult, top5: bool) -> tuple[str, ...]:

@@ -80,7 +80,8 @@ class Loop:
         self.timing = Table(self.run.path / runs.TIMING, runs.TIMING_COLUMNS)
         self.keeper = checkpoint.Keeper(self.run, self.config.training.keep_checkpoints)
         self.interval = checkpoint_interval(self.config.training.checkpoint_every)
-        self.probe_ids = data.probe_ids(self.source, self.config.training.probe.examples, self.config.seed)
+        probe = data.probe_ids(self.source, self.config.training.probe.examples, self.config.seed)
+        self.probe_batches = self._eval_batches("train", probe)  # kept: it is read again and again
         self.signal: signal.Signals | None = None
         self.logs: dict[str, Any] = {}
         self.read_at = time.perf_counter()
@@ -157,7 +158,7 @@ class Loop:
         logs = {**_logs(train), "learning_rate": self.learning_rate(), "images_per_second": rate}
         best = False
         if self._due("validation"):
-            scores, rate = self.evaluate("validation")
+            scores, rate = self.evaluate(self._eval_batches("validation"))
             self.record("validation", scores, rate)
             logs |= {f"val_{name}": value for name, value in _logs(scores).items()}
             best = self._judge(scores.top1_error)
@@ -227,25 +228,31 @@ class Loop:
                 first_step=first_step,
             )
         ids = data.epoch_ids(self.source, config.seed, 0)[: count * config.training.batch_size]
-        batches = self._eval_batches("train", config.training.batch_size, ids)
-        return batches.skip(first_step)
+        return self._eval_batches("train", ids, config.training.batch_size).skip(first_step)
 
-    def evaluate(self, split: str, ids: np.ndarray | None = None) -> tuple[Scores, float]:
-        """The scores of a split, or of some of its examples, and the images per second."""
-        size = self.config.training.eval_batch_size or self.config.training.batch_size
-        replicas = self.strategy.num_replicas_in_sync
+    def evaluate(self, batches: tf.data.Dataset) -> tuple[Scores, float]:
+        """The scores over batches in evaluation form, and the images per second."""
         started = time.perf_counter()
-        scores = self.evaluator(self._eval_batches(split, math.ceil(size / replicas) * replicas, ids))
+        scores = self.evaluator(batches)
         return scores, scores.examples / (time.perf_counter() - started)
 
-    def _eval_batches(self, split: str, batch_size: int, ids: np.ndarray | None) -> tf.data.Dataset:
+    def _eval_batches(
+        self, split: str, ids: np.ndarray | None = None, batch_size: int | None = None
+    ) -> tf.data.Dataset:
+        training, replicas = self.config.training, self.strategy.num_replicas_in_sync
+        size = batch_size or training.eval_batch_size or training.batch_size
         return data.eval_batches(
-            self.source, split, self.config.augment, self.statistics, batch_size=batch_size, ids=ids
+            self.source,
+            split,
+            self.config.augment,
+            self.statistics,
+            batch_size=math.ceil(size / replicas) * replicas,
+            ids=ids,
         )
 
     def probe(self) -> None:
         """Measure the fixed subset of training images without augmentation."""
-        scores, rate = self.evaluate("train", self.probe_ids)
+        scores, rate = self.evaluate(self.probe_batches)
         self.record("probe", scores, rate)
         below = self.config.training.probe.stop_below
         if below is not None and scores.top1_error < below and not self.counters.stop_reason:

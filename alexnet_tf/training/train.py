@@ -60,12 +60,15 @@ def train(
     config = _complete(config, source)
     folder = folder or _new_folder(config, overrides)
     try:
-        loop = _prepare(folder, config, source, callbacks)
-        loop.train()
+        _prepare(folder, config, source, callbacks).train()
     except Stopped:
         raise
     except BaseException as error:
-        folder.write_status(State.failed, reason=" ".join(str(error).split()) or type(error).__name__)
+        known = data.explain_error(error, source) if isinstance(error, tf.errors.OpError) else None
+        reason = " ".join(str(known or error).split()) or type(error).__name__
+        folder.write_status(State.failed, reason=reason)
+        if known:
+            raise known from error
         raise
     return Run(folder.path)
 

@@ -31,7 +31,14 @@ def make_run(
 
     def add(epoch: int, step: int, split: str, loss: float | None, error: float) -> None:
         metrics.append(
-            epoch=epoch, step=step, split=split, loss=loss, top1_error=error, top5_error=None, lr=0.01, examples=100
+            epoch=epoch,
+            step=step,
+            split=split,
+            loss=loss,
+            top1_error=error,
+            top5_error=None,
+            lr=0.01,
+            examples=100,
         )
         seconds = step * SECONDS_PER_STEP
         timing.append(epoch=epoch, step=step, split=split, seconds=seconds, images_per_second=256.0)
