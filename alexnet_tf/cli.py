@@ -55,6 +55,7 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 128,
 ) -> None:
     """Measure finished runs on a split: loss, top-1 and top-5 error over every example."""
+    _check_runs(*folders)
     _import_tensorflow()
     from alexnet_tf.evaluation import evaluate_run
     from alexnet_tf.inference import load_run
@@ -96,6 +97,7 @@ def export(
     out: Annotated[Path | None, typer.Option(help="Folder to make; default: RUN/export/savedmodel.")] = None,
 ) -> None:
     """Export a SavedModel: uint8 images to probabilities, labels and preprocessing inside; reloaded and compared."""
+    _check_runs(folder)
     _import_tensorflow()
     from alexnet_tf.export import export_savedmodel
     from alexnet_tf.inference import load_run
@@ -162,14 +164,14 @@ def _run_hydra(arguments: list[str]) -> None:
     full_error = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them its way
     sys.argv = ["alexnet train", *arguments]
-    single: list[tuple[Config, list[str]]] = []
+    single: list[tuple[DictConfig, list[str]]] = []
 
     def task(composed: DictConfig) -> dict[str, Any] | None:
         """A job of a sweep runs in a child process; a single run starts when Hydra is done, out of its reach."""
-        config, overrides = resolve(composed), list(HydraConfig.get().overrides.task)
+        overrides = list(HydraConfig.get().overrides.task)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return run_job(config, overrides)
-        single.append((config, overrides))
+            return run_job(resolve(composed), overrides)
+        single.append((composed, overrides))
         return None
 
     try:
@@ -180,18 +182,29 @@ def _run_hydra(arguments: list[str]) -> None:
         if full_error == "1" or not is_compose_error(error):
             raise
         raise ConfigError(explain(error)) from error
-    for config, overrides in single:
-        _train(config, overrides)
+    for composed, overrides in single:
+        _train(resolve(composed), overrides)
 
 
 def _train(config: "Config", overrides: list[str]) -> None:
     """Train in this process and say where the result is."""
-    _print_config(config)
+    if config.resume:
+        _check_runs(Path(config.resume))
+    else:
+        _print_config(config)
     _import_tensorflow()
     from alexnet_tf import training
 
     run = training.train(config, overrides=overrides)
     print(f"{run!r}\nreport: alexnet report {run.path}")
+
+
+def _check_runs(*folders: Path) -> None:
+    """Find a wrong path before TensorFlow takes its seconds to load."""
+    from alexnet_tf.runs import RunFolder
+
+    for folder in folders:
+        RunFolder.open(folder)
 
 
 def _print_config(config: "Config") -> None:

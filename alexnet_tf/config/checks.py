@@ -1,5 +1,6 @@
 """What the types cannot say: combinations that can never run. Found before TensorFlow is imported."""
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -56,7 +57,11 @@ def one_of(key: str, value: str, choices: Sequence[str]) -> None:
 
 
 def _at_least(key: str, value: float | None, lowest: float, *, above: bool = False) -> None:
-    if value is not None and (value <= lowest if above else value < lowest):
+    if value is None:
+        return
+    if not math.isfinite(value):
+        raise ConfigError(f"{key}={value}: expected a finite number")
+    if value <= lowest if above else value < lowest:
         raise ConfigError(f"{key}={value}: expected {'more than' if above else 'at least'} {lowest:g}")
 
 

@@ -42,10 +42,12 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> 
     Raises:
         ConfigError: With one line that names the key, what was expected and what came.
     """
-    extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    extra = [_search_path(config_dir)] if config_dir else []
     register_schemas()
-    hydra = GlobalHydra.instance()
-    outer, hydra.hydra = hydra.hydra, None  # inside a Hydra application its own context must come back
+    outer, GlobalHydra.instance().hydra = (
+        GlobalHydra.instance().hydra,
+        None,
+    )  # inside a Hydra application its own context must come back
     try:
         with initialize_config_module(CONFIG_MODULE, version_base=HYDRA_VERSION):
             composed = hydra_compose("config", overrides=[*extra, *overrides])
@@ -55,7 +57,7 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> 
             raise
         raise ConfigError(explain(error)) from error
     finally:
-        hydra.hydra = outer
+        GlobalHydra.instance().hydra = outer  # another instance by now: leaving the context replaced it
 
 
 def compose_model(
@@ -136,11 +138,13 @@ def from_dict(content: Mapping[str, Any], overrides: Iterable[str] = ()) -> sche
 
 def is_compose_error(error: BaseException) -> bool:
     """Whether an error is what Hydra and OmegaConf raise for wrong input, rather than a bug."""
-    if isinstance(error, HydraException | OmegaConfBaseException):
+    if isinstance(error, HydraException | OmegaConfBaseException | yaml.YAMLError):
         return True
-    # OmegaConf fails with these two where a section that is null is given a key.
+    # OmegaConf fails with the first two where a section that is null is given a key, Hydra with the last for `model=null`.
     last = traceback.extract_tb(error.__traceback__)[-1:]
-    return isinstance(error, AssertionError | AttributeError) and "omegaconf" in last[0].filename
+    if isinstance(error, AssertionError | AttributeError):
+        return "omegaconf" in last[0].filename
+    return isinstance(error, ValueError) and str(error).startswith("Config group override")
 
 
 def explain(error: BaseException) -> str:
@@ -149,35 +153,69 @@ def explain(error: BaseException) -> str:
     message = str(cause)
     if isinstance(error, OverrideParseException):
         return f"{error.override}: not in Hydra's override syntax, key=value ({_first_line(message)})"
-    if "Invalid type assigned" in message or isinstance(error, AssertionError | AttributeError):
-        where = re.search(r"Error merging override (\S+)", str(error))
-        return f"{where[1] if where else _first_line(message)}: cannot be added on the command line; put it in a YAML file"
-    place = re.search(r"In '([^']+)'", str(error))
+    if isinstance(error, yaml.YAMLError):
+        return f"a config file is no YAML: {' '.join(message.split())}"
+    if message.startswith("Config group override"):
+        groups = [name for name in _names(schema.Config) if _names(_type_at(name)) and name != "study"]
+        return f"null is no choice: expected the name of a member for each of the groups {', '.join(groups)}"
+    place = re.search(r"In '([^']+)'", message)
     where = f"{place[1]}.yaml: " if place else ""
+    key = next(iter(re.findall(r"^\s*full_key: (\S+)", message, re.M)), "")
+    if override := re.search(r"Error merging override (\S+)", str(error)):
+        key, _, value = override[1].lstrip("+").partition("=")
+        if "dict is not a subclass" in message:  # a limit of OmegaConf in dicts of dataclasses
+            return f"{key}: a new entry cannot be added on the command line; put it in a YAML file"
+        return f"{key}={value}: {_expected(key) or _first_line(message)}"
+    choice = _explain_choice(str(error))
+    return choice or where + (_explain_key(f"{error}\n{cause}", key) or _explain_value(message, key))
+
+
+def _explain_choice(message: str) -> str | None:
+    """A group's member that does not exist."""
     if available := re.search(
         r"Could not find '?([\w/.]+?)/?([^/'\s]+)'?\s+Available options in '(\w[^']*)':(.*)", message, re.S
     ):
         options = available[4].partition("Config search path")[0].split()
         return f"{available[3]}={available[2]}: no such choice. {_choices(available[2], options)}"
-    if override := re.search(r"Error merging override (\S+)", str(error)):
-        key, _, value = override[1].lstrip("+").partition("=")
-        return f"{key}={value}: {_expected(key) or _first_line(message)}"
-    if missing := re.search(r"Could not override '([^']+)'", str(error)):
-        if "No match in the defaults list" in str(error):
-            groups = [field.name for field in dataclasses.fields(schema.Config)] + ["experiment"]
-            return f"{missing[1]}: no such group or key. {_choices(missing[1], groups)}"
-        return f"{missing[1]}: no such key. {_siblings(missing[1])}"
-    key = getattr(cause, "full_key", None) or ""
+    if missing := re.search(r"Could not override '([^']+)'.\s+No match in the defaults list", message):
+        return f"{missing[1]}: no such group or key. {_choices(missing[1], [*_names(schema.Config), 'experiment'])}"
+    return None
+
+
+def _explain_key(message: str, key: str) -> str | None:
+    """A key that does not exist, or that a null section cannot take."""
+    owner = getattr(schema, next(iter(re.findall(r"object_type=(\w+)", message)), ""), None)
+    if missing := re.search(r"Could not override '([^']+)'", message):
+        return f"{missing[1]}: no such key. {_siblings(missing[1], owner)}"
     if unknown := re.search(r"Key '([^']+)' (?:not in|is not in struct)", message):
-        full = key or unknown[1]
-        return f"{where}{full}: no such key. {_siblings(full)}"
-    if slot := re.search(r"'(\w+)' object has no attribute '(\w+)'", message):  # added with `+`
-        slot, fields = slot[2], _names(getattr(schema, slot[1], None))
-        return f"{where}{slot}: no such key. {_choices(slot, fields)}"
+        return f"{key or unknown[1]}: no such key. {_siblings(key or unknown[1], owner)}"
+    if slot := re.search(r"'(\w+Config|Config)' object has no attribute '(\w+)'", message):  # added with `+`
+        fields = _names(getattr(schema, slot[1], None))
+        return f"{slot[2]}: no such key of {slot[1]}. {_choices(slot[2], fields)}"
+    if "NoneType" in message:
+        section = f"{key}: the section" if key else "A key was set in a section that"
+        return (
+            f"{section} is null and takes no keys on the command line; write the whole section in a YAML file"
+        )
+    return None
+
+
+def _explain_value(message: str, key: str) -> str:
+    """A value that is missing or of another type."""
     if "issing mandatory value" in message:
-        return f"{where}{key or _first_line(message).split(':')[-1].strip()}: a value is needed; set it on the command line or in a file"
-    expected = f". {_expected(key)}" if _expected(key) else ""
-    return f"{where}{key + ': ' if key and key not in message else ''}{_first_line(message)}{expected}"
+        name = key or _first_line(message).split(":")[-1].strip()
+        return f"{name}: a value is needed; set it on the command line or in a file"
+    expected = f". {_expected(key)}" if _expected(key) and "expected one of" not in message else ""
+    return f"{key + ': ' if key and key not in message.partition('full_key')[0] else ''}{_first_line(message)}{expected}"
+
+
+def _search_path(config_dir: str) -> str:
+    """The override that makes Hydra search a folder of the user's besides the package's."""
+    folder = Path(config_dir).resolve()
+    if not folder.is_dir():
+        raise ConfigError(f"config_dir={config_dir}: no such folder")
+    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    return f"hydra.searchpath=['file://{quoted}']"
 
 
 def _plain(value: Any) -> Any:
@@ -187,7 +225,8 @@ def _plain(value: Any) -> Any:
 
 
 def _first_line(message: str) -> str:
-    return message.strip().splitlines()[0].rstrip(".")
+    lines = [line for line in message.strip().splitlines() if not line.endswith("while composing config:")]
+    return lines[0].rstrip(".") if lines else message.strip()
 
 
 def _choices(given: str, options: Sequence[str]) -> str:
@@ -215,16 +254,19 @@ def _type_at(key: str) -> Any:
     return kind
 
 
-def _siblings(key: str) -> str:
+def _siblings(key: str, owner: Any = None) -> str:
+    """What a dotted key could have been called; `owner` is the dataclass that does not have it."""
     parent, _, name = key.rpartition(".")
     kind = _type_at(parent) if parent else schema.Config
-    names = _names(kind)
     section, _, entry = parent.rpartition(".")
-    if section and get_args(_type_at(section))[1:] == (kind,):
-        return f"Is there a {entry!r} in {section}? Its keys are {', '.join(names)}"
-    if parent in ("optimizer", "schedule"):
-        members = [node for (group, _), node in schema.SCHEMAS.items() if group == f"schema/{parent}"]
-        names = sorted({name for node in members for name in _names(node)})
+    if owner is None and section and get_args(_type_at(section))[1:] == (kind,):
+        return f"Is there a {entry!r} in {section}? Its keys are {', '.join(_names(kind))}"
+    members = [node for (group, _), node in schema.SCHEMAS.items() if group == f"schema/{parent}"]
+    if members and name in {field for node in members for field in _names(node)}:
+        return (
+            f"Only other choices of {parent}= have it. {_choices('', _names(owner)) if owner else ''}".strip()
+        )
+    names = _names(owner) or _names(kind) or sorted({field for node in members for field in _names(node)})
     if name in names:
         return "It takes no new entries that way: add one with +key.entry=..., remove one with ~key.entry"
     return _choices(name, names) if names else f"Add a new one with +{key}=..., or in a YAML file"
@@ -234,4 +276,6 @@ def _expected(key: str) -> str:
     kind = _type_at(key) if key else None
     if isinstance(kind, type) and issubclass(kind, Enum):
         return f"Expected one of: {', '.join(member.value for member in kind)}"
+    if names := _names(kind):
+        return f"Expected a section, set key by key as {key}.KEY=... for {', '.join(names)}"
     return f"Expected {getattr(kind, '__name__', kind)}" if kind is not None else ""

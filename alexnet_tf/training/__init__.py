@@ -3,6 +3,6 @@
 from alexnet_tf.training.checkpoint import Checkpoint
 from alexnet_tf.training.loop import DivergedError, Stopped
 from alexnet_tf.training.optimizer import CoupledSGD
-from alexnet_tf.training.train import train
+from alexnet_tf.training.trainer import train
 
 __all__ = ["Checkpoint", "CoupledSGD", "DivergedError", "Stopped", "train"]

@@ -6,7 +6,7 @@ from alexnet_tf import runs
 from alexnet_tf.config import ConfigError, from_dict
 from alexnet_tf.data import DataError
 from alexnet_tf.training.loop import Stopped
-from alexnet_tf.training.train import train
+from alexnet_tf.training.trainer import train
 
 
 def main(path: str) -> int:

@@ -58,6 +58,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
             raise ValueError(
                 f"Argument `groups` uses a reserved name. Expected any name but {REST!r}. Received: {REST!r}"
             )
+        self._initial_rate = float(learning_rate)
         self.momentum = momentum
         self.decay = float(weight_decay)
         self.groups = {group: dict(values) for group, values in (groups or {}).items()}
@@ -76,7 +77,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
             self._decays[group] = self._scalar(self.decay if decay is None else decay, f"{group}_decay")
             self._gates[group] = self._scalar(float(values.get("trainable", True)), f"{group}_gate")
             if group != REST:
-                initial = float(self.learning_rate) if rate is None else rate
+                initial = self._initial_rate if rate is None else rate
                 self._rates[group] = self._scalar(initial, f"{group}_learning_rate")
         self._group_of = [self.group_of(variable.path) for variable in variables]
         self._velocities = [

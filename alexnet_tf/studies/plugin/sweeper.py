@@ -1,10 +1,12 @@
 """The sweeper: a study's arms, seeds and phases, or a grid of overrides, through any Hydra launcher."""
 
 import itertools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
@@ -33,8 +35,8 @@ class StudySweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra gives and make the launcher."""
-        self.hydra_context = hydra_context
-        self.config = config
+        self.loader: ConfigLoader = hydra_context.config_loader
+        self.base: DictConfig = config
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -46,7 +48,7 @@ class StudySweeper(Sweeper):
             ConfigError: If any job's config cannot run; no job has started then.
             SystemExit: With status 1 if a job failed, 75 if a signal came.
         """
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        parser = OverridesParser.create(config_loader=self.loader)
         parsed = parser.parse_overrides(arguments)
         grid = [override for override in parsed if override.is_sweep_override()]
         fixed = [override.input_line or "" for override in parsed if not override.is_sweep_override()]
@@ -119,9 +121,7 @@ class StudySweeper(Sweeper):
         jobs = []
         for combination in itertools.product(*axes):
             own = [text for text in combination if not text.startswith("seed=")]
-            arm = "_".join(
-                "".join(c if c.isalnum() else "-" for c in text.rpartition(".")[2]) for text in own
-            )
+            arm = "_".join(_short(text) for text in own)
             jobs.append(self._job(TRAIN, arm or "run", [*fixed, *combination]))
         return jobs
 
@@ -129,7 +129,7 @@ class StudySweeper(Sweeper):
         return make_job(self._compose(overrides), arm=arm, phase=phase, overrides=overrides)
 
     def _compose(self, overrides: list[str]) -> Config:
-        composed = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+        composed = self.loader.load_sweep_config(self.base, overrides)
         with open_dict(composed):
             composed.pop("hydra")
         return resolve(composed)
@@ -143,7 +143,9 @@ class StudySweeper(Sweeper):
         self.sweep_folder.save()
         todo = [job for job in jobs if self.sweep_folder.run(job).status()["state"] != runs.State.finished]
         if todo:
-            overrides = [[*job.overrides, f"run_dir={self.sweep_folder.path / job.name}"] for job in todo]
+            overrides = [
+                [*job.overrides, _quoted("run_dir", str(self.sweep_folder.path / job.name))] for job in todo
+            ]
             self.launcher.launch(overrides, initial_job_idx=0)
 
     def _report(self) -> None:
@@ -151,6 +153,18 @@ class StudySweeper(Sweeper):
 
         report = write_report([self.sweep_folder.path])
         report.print(Console())
+
+
+def _short(override: str) -> str:
+    """An override as part of a folder's name: `optimizer.lr=0.01` is `lr=0.01`."""
+    key, _, value = override.partition("=")
+    return re.sub(r"[^\w.=+-]", "-", f"{key.rpartition('.')[2]}={value}")
+
+
+def _quoted(key: str, value: str) -> str:
+    """An override whose value is taken as it is, blanks, commas and equal signs included."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
 
 
 def _name(config: Config) -> str:

@@ -1,0 +1,45 @@
+"""What all tests share: the command as a subprocess, in a folder of its own and with a cache of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Statistics are cached in the user's home by default; tests neither use nor fill that cache."""
+    os.environ["ALEXNET_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+
+
+def run_alexnet(
+    *arguments: str, cwd: Path, env: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """`python -m alexnet_tf` with arguments, its output captured."""
+    command = [sys.executable, "-m", "alexnet_tf", *arguments]
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+@pytest.fixture
+def alexnet(tmp_path: Path) -> Command:
+    """The command, started in an empty folder."""
+    return lambda *arguments, **options: run_alexnet(*arguments, **{"cwd": tmp_path, **options})
+
+
+@pytest.fixture(scope="session")
+def alexnet_in() -> Command:
+    """The command, started in the folder `cwd`."""
+    return run_alexnet

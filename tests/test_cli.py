@@ -1,0 +1,93 @@
+"""The command as a user meets it: help, Hydra's options, wrong input, exit statuses."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+WRONG = [
+    (["train", "model=alexnt"], "model=alexnt: no such choice. Expected one of: alexnet, "),
+    (["train", "model.droput=1"], "model.droput: no such key. Expected one of: name, input_size"),
+    (["train", "+model.droput=1"], "droput: no such key of ModelConfig. Expected one of: name, input_size"),
+    (["train", "optimizer.lr=fast"], "optimizer.lr=fast: Expected float"),
+    (
+        ["train", "data=cifar10", "model=alexnet", "augment=mean_only"],
+        "model.input_size=224: model=alexnet expects 224",
+    ),
+    (
+        ["train", "strategy=mirrored", "strategy.logical_devices=4", "training.batch_size=2"],
+        "training.batch_size=2: expected a multiple of the 4 replicas",
+    ),
+    (["train", "data=folder", "model=alexnet", "data.dir=nowhere"], "data.dir"),
+    (["train", "resume=nowhere"], "nowhere: no such folder. Expected a run folder"),
+    (["evaluate", "nowhere"], "nowhere: no such folder. Expected a run folder"),
+    (["export", "nowhere"], "nowhere: no such folder"),
+    (["report", "nowhere"], "nowhere"),
+    (["summary", "model=alexnet", "model.input_size=20"], "model.stages.conv2: The map has become too small"),
+]
+
+
+def test_help_answers_at_once_and_names_the_verbs(alexnet):
+    alexnet("--help")  # the first call may compile bytecode
+    started = time.monotonic()
+    result = alexnet("--help")
+    assert time.monotonic() - started < 1.0
+    assert result.returncode == 0
+    assert all(verb in result.stdout for verb in ("train", "evaluate", "report", "export", "summary"))
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=[" ".join(case[0]) for case in WRONG])
+def test_wrong_input_is_one_line_and_status_2(alexnet, tmp_path, arguments, message):
+    result = alexnet(*arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith("alexnet: ")
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert "Traceback" not in result.stdout + result.stderr
+    assert not list(tmp_path.iterdir())  # nothing half-made is left
+
+
+def test_a_users_own_file_with_a_wrong_key_is_named(alexnet, tmp_path):
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "wide.yaml").write_text(
+        "defaults: [cifar_quick, _self_]\nactivaton: relu\n"
+    )
+    result = alexnet("train", "--config-dir", "mine", "model=wide")
+    assert result.returncode == 2
+    assert "model/wide" in result.stderr
+    assert "activaton: no such key" in result.stderr
+    assert "did you mean activation?" in result.stderr
+
+
+def test_hydras_own_options_work(alexnet):
+    shown = alexnet("train", "--cfg", "job", "model=cifar_quick", "~model.stages.conv3")
+    assert shown.returncode == 0
+    assert "name: cifar_quick" in shown.stdout
+    assert "conv3" not in shown.stdout
+    helped = alexnet("train", "--help")
+    assert helped.returncode == 0
+    assert "model: alexnet, alexnet_small, cifar_quick" in helped.stdout
+    assert alexnet("train", "--info", "searchpath").returncode == 0
+
+
+def test_completion_reaches_train(alexnet):
+    line = "alexnet train model=cifar"
+    result = alexnet("-sc", "query=bash", env={"COMP_LINE": line, "COMP_POINT": str(len(line))})
+    assert "model=cifar_quick" in result.stdout.split()
+
+
+def test_summary_counts_the_papers_parameters(alexnet):
+    result = alexnet("summary", "model=alexnet")
+    assert result.returncode == 0
+    assert "60,965,224" in result.stdout
+    assert not result.stderr
+
+
+def test_light_commands_leave_tensorflow_alone(tmp_path):
+    script = (
+        "import sys, alexnet_tf, alexnet_tf.cli, alexnet_tf.studies\n"
+        "alexnet_tf.compose(['experiment=relu_vs_tanh'])\n"
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=False).returncode == 0
