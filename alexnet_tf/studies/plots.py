@@ -104,7 +104,7 @@ def study_pictures(study: StudyResult) -> list[Picture]:
             _error_picture(arms, styles, study.threshold),
             _crossing_picture(arms, styles, study.threshold),
         ]
-        if any(not result.run.curve("validation").empty for arm in arms for result in arm.seeds.values()):
+        if any(len(result.run.curve("validation")) > 1 for arm in arms for result in arm.seeds.values()):
             pictures.append(_epoch_picture(arms, styles))
     return pictures
 

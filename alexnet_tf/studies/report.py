@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from alexnet_tf.runs import MANIFEST, RunError, RunFolder, SweepFolder, write_text
 from alexnet_tf.studies import tables, wording
@@ -260,11 +260,10 @@ def _rich_table(table: TextTable) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(title=Text(table.caption), box=box.SIMPLE_HEAD, title_justify="left")
+    shown = Table(title=Text(table.caption), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
     for index, column in enumerate(table.columns):
-        shown.add_column(
-            Text(column), justify="right" if table.numeric and index else "left", overflow="fold"
-        )
+        justify: Literal["left", "right"] = "right" if table.numeric and index else "left"
+        shown.add_column(Text(column), justify=justify, overflow="fold", no_wrap=index == 0)
     for row in table.rows:
         shown.add_row(*(Text(cell) for cell in row))
     return shown

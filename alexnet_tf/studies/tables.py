@@ -37,14 +37,14 @@ def arms_table(study: StudyResult) -> TextTable:
     """A row for each arm: seeds, iterations and seconds to the threshold, errors at the end."""
     goal = wording.threshold_text(study.threshold)
     return TextTable(
-        caption=f"Way to {goal} training error: mean over seeds (minimum to maximum), '>' where a run ended before it",
+        caption=f"Way to {goal} training error: mean over seeds (minimum to maximum), '>' where a run ended before it; errors at the end",
         columns=(
             "Arm",
-            "Reached it",
+            "Reached",
             "Iterations",
             "Seconds",
-            "Final training error",
-            "Final validation error",
+            "Training error",
+            "Validation error",
         ),
         rows=[_arm_row(arm) for arm in study.arms],
         numeric=True,
@@ -55,7 +55,7 @@ def _arm_row(arm: Arm) -> tuple[str, ...]:
     steps = arm.steps
     return (
         arm.name,
-        f"{steps.n - steps.censored} of {wording.seeds(steps.n)}" if steps else wording.seeds(0),
+        f"{steps.n - steps.censored} of {steps.n}" if steps else "0 of 0",
         wording.summary(steps),
         wording.summary(arm.seconds, "seconds"),
         wording.percent(arm.mean_last("probe")),
@@ -77,7 +77,7 @@ def comparisons_table(study: StudyResult) -> TextTable:
         )
         for item in study.comparisons
     ]
-    columns = ("Comparison", "Ratio of", "Seeds", "In iterations", "In seconds", "Claimed", "Verdict")
+    columns = ("Comparison", "Ratio", "Seeds", "Iterations", "Seconds", "Claimed", "Verdict")
     return TextTable(
         "Comparisons: ratio [95 % t interval] over the seeds that both arms share", columns, rows
     )

@@ -83,7 +83,7 @@ def verdict(value: Ratio, claim: float | None) -> str:
     if claim is None:
         return "no claim to judge"
     if value.n < SEEDS_FOR_A_VERDICT:
-        return f"none below {SEEDS_FOR_A_VERDICT} seeds"
+        return f"none (< {SEEDS_FOR_A_VERDICT} seeds)"
     found = judge(value, claim)
     return "no direction claimed" if found is Verdict.none else found.value
 

@@ -7,6 +7,7 @@ flushed, renamed) and carries a checksum of every array (the CRC of the zip form
 import json
 import logging
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -19,8 +20,9 @@ import numpy as np
 from alexnet_tf.runs import RunError, RunFolder, write_atomic
 
 STATE = "state"
+NUMBERED = re.compile(r"_\d+(?=/)")
 BEST = "best.npz"
-DAMAGE = (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, json.JSONDecodeError)
+DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, json.JSONDecodeError)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def load(path: Path) -> Checkpoint:
         RunError: If it is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, because np.load leaves a damaged file open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         state = json.loads(arrays.pop(STATE).tobytes().decode())
     except DAMAGE as error:
@@ -121,8 +124,9 @@ class Keeper:
 
 
 def _named(variables: Mapping[str, list[Any]]) -> dict[str, Any]:
+    """The variables by name, without the numbers that Keras gives to what a process makes a second time."""
     return {
-        f"{group}/{index:03d}/{variable.path}": variable
+        f"{group}/{index:03d}/{NUMBERED.sub('', variable.path)}": variable
         for group, members in variables.items()
         for index, variable in enumerate(members)
     }

@@ -86,8 +86,10 @@ class CoupledSGD(keras.optimizers.Optimizer):
         ]
 
     def _scalar(self, value: float, name: str) -> Any:
-        initializer = keras.initializers.Constant(value)
-        return self.add_variable((), initializer=initializer, dtype="float64", name=name)
+        def exactly(shape: Any, dtype: str) -> Any:  # Keras's Constant rounds to float32 on the way
+            return tf.constant(value, dtype, shape)
+
+        return self.add_variable((), initializer=exactly, dtype="float64", name=name)
 
     def group_of(self, path: str) -> str:
         """The name of the group that a variable's path belongs to."""
@@ -100,7 +102,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
         rate = tf.cast(self._rates.get(group, learning_rate), dtype)
         decay, gate = tf.cast(self._decays[group], dtype), tf.cast(self._gates[group], dtype)
         # A closed gate keeps both v and w as they are: v' = 1 v - 0, w' = w + 0 v.
-        momentum = gate * tf.cast(self.momentum, dtype) + (1 - gate)
+        momentum = gate * tf.constant(self.momentum, dtype) + (1 - gate)
         step = gate * rate
         new = momentum * tf.convert_to_tensor(velocity) - step * (
             decay * tf.convert_to_tensor(variable) + tf.cast(gradient, dtype)

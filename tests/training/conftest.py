@@ -1,0 +1,86 @@
+"""Runs of seconds: a small net on 320 of the embedded digits, five steps an epoch."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import pytest
+import tensorflow as tf
+from tensorflow.python.framework.config import disable_op_determinism
+
+from alexnet_tf.config import Config, compose, from_dict, to_dict
+from alexnet_tf.inference import Run
+from alexnet_tf.training import train
+
+TINY = (
+    "model=digits_quick",
+    "model.input_size=8",
+    "model.init=he_normal",
+    "model.stages.conv3.dropout=0.25",
+    "optimizer=paper",
+    "optimizer.lr=0.02",
+    "data.train_examples=330",
+    "training.batch_size=64",
+    "training.eval_batch_size=100",
+    "training.epochs=3",
+    "training.progress=none",
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Nothing is read from or left in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        path = tmp_path_factory.mktemp("cache")
+        patch.setenv("ALEXNET_CACHE_DIR", str(path))
+        yield path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def determinism_ends() -> Iterator[None]:
+    """`training.deterministic` holds for the process; other tests must not inherit it."""
+    yield
+    disable_op_determinism()
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., Config]:
+    """The config, with values changed; groups only at the first place, as `schedule="cosine"`."""
+    composed: dict[tuple[str, ...], dict[str, Any]] = {}
+
+    def make(*values: str, **groups: str) -> Config:
+        chosen = tuple(f"{group}={name}" for group, name in groups.items())
+        if chosen not in composed:
+            composed[chosen] = to_dict(compose([*TINY, *chosen]))
+        return from_dict(composed[chosen], values)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run(tiny: Callable[..., Config]) -> Callable[..., Run]:
+    """Train the config with values changed into a folder."""
+
+    def make(
+        path: Path, *values: str, callbacks: Sequence[keras.callbacks.Callback] = (), **groups: str
+    ) -> Run:
+        return train(tiny(*values, f"run_dir={path}", **groups), callbacks=callbacks)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def resume(tiny: Callable[..., Config]) -> Callable[..., Run]:
+    """Go on with a run as `alexnet train resume=RUN values` does."""
+
+    def make(path: Path, *values: str, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Run:
+        return train(tiny(f"resume={path}"), callbacks=callbacks, overrides=[f"resume={path}", *values])
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def no_strategy_is_left() -> Iterator[None]:
+    yield
+    assert not tf.distribute.has_strategy()

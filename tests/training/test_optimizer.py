@@ -1,0 +1,256 @@
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from alexnet_tf.config.schema import AdamConfig, GroupConfig, SGDConfig
+from alexnet_tf.training import CoupledSGD
+from alexnet_tf.training.optimizer import group_rates, make_optimizer, set_group_rates
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+GROUPS = {
+    "biases": {"match": "bias$", "learning_rate": 0.02, "weight_decay": 0.0, "trainable": True},
+    "late": {"match": "^fc", "learning_rate": 0.003, "weight_decay": 0.25, "trainable": True},
+}
+LR, MOMENTUM, DECAY = (
+    2**-5,
+    0.9,
+    0.125,
+)  # the optimizer's own rate is a float32 variable of Keras: exact in it
+RATES = {
+    "conv/kernel": (LR, DECAY),
+    "conv/bias": (0.02, 0.0),
+    "fc/kernel": (0.003, 0.25),
+    "fc/bias": (0.02, 0.0),
+}
+
+
+def values(step=0):
+    generator = np.random.default_rng(step)
+    return {name: generator.normal(size=(3, 2) if "kernel" in name else (2,)) for name in RATES}
+
+
+def tensors(step):
+    return [tf.constant(value) for value in values(step).values()]
+
+
+def make_variables(dtype="float64"):
+    made = []
+    for path, value in values().items():
+        owner, name = path.split("/")
+        with keras.name_scope(owner):
+            made.append(keras.Variable(value, dtype=dtype, name=name))
+    assert [variable.path for variable in made] == list(RATES)
+    return made
+
+
+def reference(steps, rates=RATES, frozen=lambda *_: False):
+    """The update of 2012 (paper, section 5), written for NumPy."""
+    weights = values()
+    velocities = {path: np.zeros_like(value) for path, value in weights.items()}
+    for step in range(1, steps + 1):
+        for path, gradient in values(step).items():
+            lr, decay = rates[path]
+            if frozen(path, step):
+                continue
+            velocities[path] = MOMENTUM * velocities[path] - decay * lr * weights[path] - lr * gradient
+            weights[path] = weights[path] + velocities[path]
+    return weights
+
+
+def step_of(optimizer, variables):
+    return tf.function(lambda gradients: optimizer.apply(gradients, variables))
+
+
+def assert_equal(variables, weights, rtol=1e-12):
+    for variable in variables:
+        np.testing.assert_allclose(variable.numpy(), weights[variable.path], rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_is_the_update_of_2012(graph):
+    variables, optimizer = make_variables(), CoupledSGD(LR, MOMENTUM, DECAY, GROUPS)
+    optimizer.build(variables)
+    apply = (
+        step_of(optimizer, variables) if graph else lambda gradients: optimizer.apply(gradients, variables)
+    )
+    for step in range(1, 6):
+        apply(tensors(step))
+        assert_equal(variables, reference(step))
+    assert int(optimizer.iterations) == 5
+
+
+def test_the_first_group_that_matches_takes_a_variable():
+    optimizer = CoupledSGD(groups=GROUPS)
+    assert [optimizer.group_of(path) for path in RATES] == ["rest", "biases", "late", "biases"]
+    optimizer = CoupledSGD(groups=dict(reversed(GROUPS.items())))
+    assert [optimizer.group_of(path) for path in RATES] == ["rest", "biases", "late", "late"]
+
+
+def test_none_means_the_optimizers_own():
+    groups = {"biases": {"match": "bias$", "learning_rate": None, "weight_decay": None, "trainable": True}}
+    variables, optimizer = make_variables(), CoupledSGD(LR, MOMENTUM, DECAY, groups)
+    optimizer.build(variables)
+    for step in range(1, 4):
+        optimizer.apply(tensors(step), variables)
+    assert_equal(variables, reference(3, dict.fromkeys(RATES, (LR, DECAY))))
+
+
+def test_a_frozen_group_stands_still_and_goes_on_when_released():
+    variables, optimizer = make_variables(), CoupledSGD(LR, MOMENTUM, DECAY, GROUPS)
+    optimizer.build(variables)
+    apply = step_of(optimizer, variables)
+
+    def frozen(path, step):
+        return path == "fc/kernel" and 3 <= step <= 5
+
+    for step in range(1, 9):
+        optimizer.set_trainable("late", not frozen("fc/kernel", step))
+        before = variables[2].numpy()
+        apply(tensors(step))
+        assert np.array_equal(variables[2].numpy(), before) == frozen("fc/kernel", step)
+    assert_equal(variables, reference(8, frozen=frozen))
+
+
+def test_a_group_can_start_frozen():
+    groups = {"late": {**GROUPS["late"], "trainable": False}}
+    variables, optimizer = make_variables(), CoupledSGD(LR, MOMENTUM, DECAY, groups)
+    optimizer.build(variables)
+    for step in (1, 2):
+        optimizer.apply(tensors(step), variables)
+    for variable, start in zip(variables, values().values(), strict=True):
+        assert np.array_equal(variable.numpy(), start) == variable.path.startswith("fc")
+
+
+def test_the_decay_of_keras_is_another():
+    theirs, ours = make_variables(), make_variables()
+    keras_sgd = keras.optimizers.SGD(LR, momentum=MOMENTUM, weight_decay=DECAY)
+    sgd = CoupledSGD(LR, MOMENTUM, DECAY)
+    for optimizer, variables in ((keras_sgd, theirs), (sgd, ours)):
+        optimizer.build(variables)
+        for step in (1, 2, 3):
+            optimizer.apply(tensors(step), variables)
+    assert_equal(ours, reference(3, dict.fromkeys(RATES, (LR, DECAY))))
+    assert not np.allclose(ours[0].numpy(), theirs[0].numpy(), rtol=1e-4)
+
+
+def test_without_decay_it_is_sgd_of_keras():
+    # A momentum that float32 holds exactly: Keras rounds it even for float64 variables.
+    theirs, ours = make_variables(), make_variables()
+    for optimizer, variables in (
+        (keras.optimizers.SGD(LR, momentum=0.875), theirs),
+        (CoupledSGD(LR, 0.875), ours),
+    ):
+        optimizer.build(variables)
+        for step in (1, 2, 3):
+            optimizer.apply(tensors(step), variables)
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine.numpy(), other.numpy(), rtol=1e-12)
+
+
+def test_rates_can_be_set_in_a_step_that_is_traced_already():
+    variables, optimizer = make_variables(), CoupledSGD(LR, 0.0, 0.0, GROUPS)
+    optimizer.build(variables)
+    apply = step_of(optimizer, variables)
+    gradients = [tf.ones_like(variable) for variable in variables]
+    apply(gradients)
+    traces = apply.experimental_get_tracing_count()
+    optimizer.set_rates({"rest": 0.5, "biases": 0.25})
+    before = [variable.numpy() for variable in variables]
+    apply(gradients)
+    assert apply.experimental_get_tracing_count() == traces == 1
+    moved = [(old - variable.numpy()).mean() for old, variable in zip(before, variables, strict=True)]
+    late = 0.003 * (1 + 0.25 * before[2].mean())
+    assert moved == pytest.approx([0.5, 0.25, late, 0.25], rel=1e-12)
+
+
+def test_comes_back_from_its_config():
+    optimizer = CoupledSGD(LR, MOMENTUM, DECAY, GROUPS, name="mine")
+    for again in (
+        CoupledSGD.from_config(optimizer.get_config()),
+        keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer)),
+        keras.optimizers.deserialize(keras.optimizers.serialize(optimizer)),
+    ):
+        assert type(again) is CoupledSGD
+        assert again.get_config() == optimizer.get_config()
+        assert (again.momentum, again.decay, again.groups) == (MOMENTUM, DECAY, GROUPS)
+        assert again.weight_decay is None  # or Keras would shrink the weights a second time
+
+
+def small_model():
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((4,)), keras.layers.Dense(8, "relu", name="fc1"), keras.layers.Dense(3, name="fc2")]
+    return keras.Sequential(layers)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_plain_keras_trains_saves_and_goes_on_with_it(tmp_path, scaled):
+    x = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
+    y = (x[:, 0] > 0).astype("int32") + (x[:, 1] > 1)
+    model = small_model()
+    optimizer = CoupledSGD(0.1, 0.9, 1e-3, {"biases": GROUPS["biases"]})
+    if scaled:
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=8.0)
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    losses = model.fit(x, y, epochs=8, batch_size=16, shuffle=False, verbose=0).history["loss"]
+    assert losses[-1] < 0.7 * losses[0]
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    inner = again.optimizer.inner_optimizer if scaled else again.optimizer
+    assert type(inner) is CoupledSGD
+    assert inner.groups == {"biases": GROUPS["biases"]}
+    for mine, other in zip(optimizer.variables, again.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(mine.numpy(), other.numpy())
+    for each in (model, again):
+        each.fit(x, y, epochs=2, batch_size=16, shuffle=False, verbose=0)
+    for mine, other in zip(model.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(mine.numpy(), other.numpy())
+
+
+def test_wrong_arguments():
+    with pytest.raises(ValueError, match=re.escape("Expected 0 <= momentum < 1. Received: 1.5")):
+        CoupledSGD(momentum=1.5)
+    with pytest.raises(ValueError, match="reserved name"):
+        CoupledSGD(groups={"rest": {"match": "x"}})
+
+
+def test_configs_become_optimizers():
+    groups = {
+        "biases": GroupConfig(match="bias$", lr=0.5, weight_decay=0.0),
+        "late": GroupConfig(match="^fc", trainable=False),
+    }
+    config = SGDConfig(lr=0.25, momentum=0.5, weight_decay=0.125, groups=groups)
+    optimizer = make_optimizer(config)
+    assert type(optimizer) is CoupledSGD
+    assert (float(optimizer.learning_rate), optimizer.momentum, optimizer.decay) == (0.25, 0.5, 0.125)
+    assert optimizer.groups["biases"] == {
+        "match": "bias$",
+        "learning_rate": 0.5,
+        "weight_decay": 0.0,
+        "trainable": True,
+    }
+    assert optimizer.groups["late"]["trainable"] is False
+    assert group_rates(config) == {"rest": 0.25, "biases": 0.5, "late": 0.25}
+
+    plain = make_optimizer(AdamConfig(lr=0.5, beta_1=0.75))
+    assert type(plain) is keras.optimizers.Adam
+    assert plain.get_config()["beta_1"] == 0.75
+    decayed = make_optimizer(AdamConfig(weight_decay=0.25))
+    assert type(decayed) is keras.optimizers.AdamW
+    assert decayed.weight_decay == 0.25
+    assert group_rates(AdamConfig(lr=0.5)) == {"rest": 0.5}
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("config", [SGDConfig(), AdamConfig()], ids=["sgd", "adam"])
+def test_rates_of_any_optimizer_can_be_set(config, scaled):
+    optimizer = make_optimizer(config)
+    wrapped = keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer
+    wrapped.build(make_variables("float32"))
+    set_group_rates(wrapped, {"rest": 0.375})
+    assert float(optimizer.learning_rate) == 0.375
+    set_group_rates(wrapped, {}) if isinstance(config, SGDConfig) else None
