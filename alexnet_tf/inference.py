@@ -64,6 +64,11 @@ class Run(RunFolder):
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RunError(f"{path}: cannot be loaded ({' '.join(str(error).split())[:200]})") from error
 
+    @cached_property
+    def _loaded(self) -> keras.Model:
+        """The model of `predict`, loaded once; `model` gives a new one that its owner may train on."""
+        return self.model()
+
     def predict(self, images: Any, batch_size: int = 64) -> np.ndarray:
         """Class probabilities of images of one size.
 
@@ -79,7 +84,7 @@ class Run(RunFolder):
             raise ValueError(
                 f"Expected uint8 images [N, H, W, C]. Received: {images.dtype} {list(images.shape)}"
             )
-        model, statistics = self.model(), self.statistics()
+        model, statistics = self._loaded, self.statistics()
         rows = [
             tf.nn.softmax(
                 model(data.preprocess_images(images[i : i + batch_size], self.config.augment, statistics))

@@ -188,7 +188,8 @@ def preprocess_images(images: tf.Tensor, augment: AugmentConfig, statistics: Sta
     Raises:
         ValueError: The operations are wrong.
     """
-    return make_preprocessing(augment, statistics, training=False, fixed_size=True).per_batch(images)
+    preprocessing = make_preprocessing(augment, statistics, training=False, fixed_size=True)
+    return preprocessing.per_batch(tf.convert_to_tensor(images))
 
 
 # --------------------------------------------------------------------------------------------------- pieces

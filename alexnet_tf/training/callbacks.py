@@ -32,11 +32,11 @@ def percent(value: float | None) -> str:
 
 def epoch_line(epoch: int, epochs: int, logs: Mapping[str, Any]) -> str:
     """One line about a finished epoch."""
-    parts = [f"epoch {epoch}/{epochs}", f"loss {logs['loss']:.4f}", f"error {percent(logs['top1_error'])}"]
+    parts = [f"epoch {epoch}/{epochs}", f"loss {logs['loss']:.4f} error {percent(logs['top1_error'])}"]
     if "val_loss" in logs:
-        parts.append(f"validation loss {logs['val_loss']:.4f}, error {percent(logs['val_top1_error'])}")
-        if logs.get("val_top5_error") is not None:
-            parts.append(f"top-5 {percent(logs['val_top5_error'])}")
+        top5 = logs.get("val_top5_error")
+        top5 = "" if top5 is None else f" top-5 {percent(top5)}"
+        parts.append(f"validation loss {logs['val_loss']:.4f} error {percent(logs['val_top1_error'])}{top5}")
     parts += [f"lr {logs['learning_rate']:.3g}", f"{logs['images_per_second']:,.0f} images/s"]
     return " | ".join(parts)
 

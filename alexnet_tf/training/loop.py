@@ -98,6 +98,7 @@ class Loop:
         """
         self.restore()
         self._write_status(State.running)
+        set_group_rates(self.optimizer, self.changed_rates())  # before any callback, which may set another
         with self._signals():
             self.callbacks.on_train_begin()
             try:
@@ -128,10 +129,14 @@ class Loop:
             self.callbacks.on_train_batch_begin(index)
             totals = self.train_step(images, labels, tf.constant(c.step, tf.int64), totals)
             c.step += 1
-            if started - self.read_at > LOG_SECONDS or index + 1 == last or self._interrupts():
+            due = started - self.read_at > LOG_SECONDS or index + 1 == last or self._interrupts()
+            if due:
                 self.read_totals(totals)
-            c.seconds += time.perf_counter() - started
-            c.epoch_seconds += time.perf_counter() - started
+            elapsed = time.perf_counter() - started
+            c.seconds += elapsed
+            c.epoch_seconds += elapsed
+            if due:
+                self.refresh_logs()
             self.callbacks.on_train_batch_end(index, self.logs)
             if index + 1 < last:
                 self.within_epoch()
@@ -266,7 +271,7 @@ class Loop:
         self.timing.append(**place, seconds=seconds, images_per_second=round(images_per_second, 2))
 
     def read_totals(self, totals: tf.Tensor) -> None:
-        """Fetch the epoch's sums from the device and refresh the batch logs.
+        """Fetch the epoch's sums from the device, which waits for it.
 
         Raises:
             DivergedError: If the loss is no longer a number.
@@ -274,15 +279,21 @@ class Loop:
         c = self.counters
         c.totals = [float(value) for value in totals.numpy()]
         if not math.isfinite(c.totals[0]):
-            kept = self.run.checkpoints()
-            where = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
-            raise DivergedError(
-                f"the loss became {c.totals[0]} in epoch {self.epoch} by step {c.step}: try a smaller optimizer.lr "
-                f"(now {self.learning_rate():g}) or a warm-up (schedule.warmup_epochs); {where}"
-            )
-        scores = Scores.of(c.totals, self.evaluator.num_classes)
+            raise self._diverged("the loss", c.totals[0])
+
+    def refresh_logs(self) -> None:
+        """Make the batch logs from the sums that were read."""
+        scores = Scores.of(self.counters.totals, self.evaluator.num_classes)
         self.logs = {**_logs(scores), "images_per_second": self.images_per_second()}
         self.read_at = time.perf_counter()
+
+    def _diverged(self, what: str, value: object) -> DivergedError:
+        kept = self.run.checkpoints()
+        where = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
+        return DivergedError(
+            f"{what} became {value} in epoch {self.epoch} by step {self.counters.step}: try a smaller optimizer.lr "
+            f"(now {self.learning_rate():g}) or a warm-up (schedule.warmup_epochs); {where}"
+        )
 
     def images_per_second(self) -> float:
         """The rate of the epoch so far."""
@@ -298,7 +309,9 @@ class Loop:
 
     def learning_rate(self) -> float:
         """The rate of the last step (of the first one before it) of the variables in no group of their own."""
-        return self.schedule.rates(max(0, self.counters.step - 1))[REST]
+        planned = self.schedule.rates(max(0, self.counters.step - 1))[REST]
+        actual = float(self.optimizer.learning_rate)  # float32, or what a callback set
+        return planned if math.isclose(planned, actual, rel_tol=1e-6) else actual
 
     def _judge(self, error: float) -> bool:
         """Whether a validation error is the best so far; the schedule and early stopping hear of it."""
@@ -319,7 +332,14 @@ class Loop:
         return {"model": self.model.variables, "optimizer": self.optimizer.variables}
 
     def save(self, *, best: bool = False) -> None:
-        """Write a checkpoint, and the rows up to it; the sums have been read."""
+        """Write a checkpoint, and the rows up to it; the sums have been read.
+
+        Raises:
+            DivergedError: If a weight is no longer a number, so that a checkpoint is always one to go on from.
+        """
+        arrays = checkpoint.capture(self.variables())
+        if not all(np.isfinite(arrays[name]).all() for name in arrays if name.startswith("model/")):
+            raise self._diverged("a weight", "infinite")
         self.metrics.save()
         self.timing.save()
         state = {
@@ -327,7 +347,7 @@ class Loop:
             "schedule": self.schedule.state(),
             "fingerprint": self.source.fingerprint,
         }
-        content = checkpoint.Checkpoint(checkpoint.capture(self.variables()), state)
+        content = checkpoint.Checkpoint(arrays, state)
         self.keeper.save(self.counters.step, content, best=best)
 
     def restore(self) -> None:

@@ -165,7 +165,7 @@ def set_group_rates(optimizer: keras.optimizers.Optimizer, rates: Mapping[str, f
     inner = _inner(optimizer)
     if isinstance(inner, CoupledSGD):
         inner.set_rates(rates)
-    else:
+    elif REST in rates:
         inner.learning_rate = rates[REST]
 
 

@@ -12,6 +12,7 @@ from alexnet_tf.config.schema import (
     DataConfig,
     FlipConfig,
     PadCropConfig,
+    ResizeConfig,
     ScaleConfig,
     SubtractMeanConfig,
 )
@@ -232,3 +233,11 @@ def test_statistics_are_of_the_carved_split(digits: DataSource, tmp_path) -> Non
     augment = AugmentConfig(order=["subtract_mean"], subtract_mean=SubtractMeanConfig())
     means = [compute_statistics(source, augment, tmp_path).mean_channel for source in (digits, other)]
     assert means[0] != means[1]
+
+
+def test_preprocessing_takes_arrays_that_need_no_resize() -> None:
+    config = AugmentConfig(
+        order=["resize", "scale"], resize=ResizeConfig(size=8), scale=ScaleConfig(divisor=2.0)
+    )
+    images = np.full((2, 8, 8, 1), 10, np.uint8)
+    np.testing.assert_array_equal(preprocess_images(images, config, None), np.full((2, 8, 8, 1), 5.0))

@@ -18,6 +18,7 @@ TINY = (
     "model.input_size=8",
     "model.init=he_normal",
     "model.stages.conv3.dropout=0.25",
+    "model.stages.conv3.pool=null",  # its 2 x 2 maps are too small for a window of 3
     "optimizer=paper",
     "optimizer.lr=0.02",
     "data.train_examples=330",

@@ -1,0 +1,551 @@
+"""What a run leaves in its folder, checked against the data and NumPy."""
+
+import os
+import signal
+import struct
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.special import logsumexp
+from sklearn.datasets import load_digits
+
+from alexnet_tf import data, runs
+from alexnet_tf.config import ConfigError
+from alexnet_tf.runs import RunError, RunFolder, WrongPathError
+from alexnet_tf.training import DivergedError, Stopped, checkpoint, train
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+EXAMPLES, VALIDATION, BATCH, STEPS = 330, 359, 64, 5
+
+
+def scores(run, split, ids=None):
+    """Loss, top-1 and top-5 error by NumPy, from the data of scikit-learn and the saved model."""
+    bunch = load_digits()
+    images = np.round(bunch.images * (255 / 16))[..., np.newaxis]
+    splits = data.load_source(run.config.data).splits
+    ids = splits[split].ids if ids is None else ids
+    mean = images[splits["train"].ids].mean(axis=0)
+    logits = run.model().predict(((images[ids] - mean) / 64).astype("float32"), verbose=0).astype("float64")
+    labels = bunch.target[ids]
+    own = logits[np.arange(len(ids)), labels]
+    rank = (logits > own[:, None]).sum(axis=1)
+    return (logsumexp(logits, axis=1) - own).mean(), (rank >= 1).mean(), (rank >= 5).mean(), len(ids)
+
+
+def rows(run, split):
+    frame = run.metrics()
+    return frame[frame["split"] == split].reset_index(drop=True)
+
+
+class Recorder(keras.callbacks.Callback):
+    """Every hook that the loop calls, with its epoch or batch and the keys of its logs."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+        self.logs = []
+
+    def __getattribute__(self, name):
+        if not name.startswith("on_"):
+            return super().__getattribute__(name)
+
+        def record(*arguments, logs=None):
+            if arguments and isinstance(arguments[-1], dict):
+                *arguments, logs = arguments
+            self.calls.append((name, *[value for value in arguments if value is not None]))
+            if name == "on_epoch_end":
+                self.logs.append(dict(logs))
+
+        return record
+
+
+@pytest.fixture(scope="module")
+def recorder():
+    return Recorder()
+
+
+@pytest.fixture(scope="module")
+def finished(run, recorder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "finished"
+    values = ("training.probe.every=5", "training.probe.examples=77", "training.tensorboard=true")
+    return run(path, *values, "training.deterministic=true", callbacks=[recorder])
+
+
+# ------------------------------------------------------------------------------------------------- the folder
+
+
+def test_every_epoch_has_its_rows(finished):
+    frame = finished.metrics()
+    assert tuple(frame.columns) == runs.METRICS_COLUMNS
+    got = list(frame[["epoch", "step", "split", "examples"]].itertuples(index=False, name=None))
+    expected = [(0, 0, "probe", 77)]
+    for epoch in (1, 2, 3):
+        step = epoch * STEPS
+        # 330 examples are 5 batches of 64: what does not fill one is left out, another part each epoch.
+        expected += [(epoch, step, "probe", 77), (epoch, step, "train", STEPS * BATCH)]
+        expected += [(epoch, step, "validation", VALIDATION)]
+    assert got == expected
+    assert set(frame["lr"]) == {0.02}
+    timing = finished.timing()
+    assert list(timing["step"]) == list(frame["step"])
+    assert list(timing["split"]) == list(frame["split"])
+    assert timing["seconds"].is_monotonic_increasing
+    assert (timing["images_per_second"] > 0).all()
+
+
+def test_the_validation_is_that_of_numpy(finished):
+    row = rows(finished, "validation").iloc[-1]
+    loss, top1, top5, count = scores(finished, "validation")
+    assert row["loss"] == pytest.approx(loss, rel=1e-5)
+    assert row["top1_error"] == top1
+    assert row["top5_error"] == top5
+    assert count == VALIDATION
+
+
+def test_the_probe_is_that_of_numpy_without_dropout(finished):
+    row = rows(finished, "probe").iloc[-1]
+    source = data.load_source(finished.config.data)
+    ids = data.probe_ids(source, 77, 0)
+    assert len(set(ids)) == 77
+    assert set(ids) <= set(source.splits["train"].ids)
+    loss, top1, _, _ = scores(finished, "train", ids)
+    assert finished.config.model.stages["conv3"].dropout == 0.25
+    assert row["loss"] == pytest.approx(loss, rel=1e-5)
+    assert row["top1_error"] == top1
+
+
+def test_it_learns(finished):
+    train_rows, validation = rows(finished, "train"), rows(finished, "validation")
+    assert train_rows["loss"].is_monotonic_decreasing
+    assert validation["loss"].iloc[-1] < validation["loss"].iloc[0] < 2.4
+    assert validation["top1_error"].iloc[-1] < 0.5
+
+
+def test_the_folder_holds_what_the_design_says(finished):
+    present = {path.name for path in finished.path.iterdir()}
+    expected = {
+        "config.yaml",
+        "overrides.yaml",
+        "environment.json",
+        "status.json",
+        "metrics.csv",
+        "timing.csv",
+    }
+    assert present == expected | {"statistics.npz", "dataset.json", "checkpoints", "events", "model.keras"}
+    assert [path.name for path in finished.checkpoints()] == ["step-000000010.npz", "step-000000015.npz"]
+    best = checkpoint.load(finished.path / "checkpoints" / "best.npz")
+    errors = rows(finished, "validation")["top1_error"]
+    assert best.state["counters"]["step"] == STEPS * (1 + int(errors.argmin()))
+    status = finished.status()
+    assert (status["state"], status["step"], status["steps"], status["epoch"]) == ("finished", 15, 15, 3)
+    assert status["reason"] == "3 epochs done"
+    assert status["best_error"] == errors.min()
+    environment = finished.environment()
+    assert environment["versions"]["tensorflow"] == tf.__version__
+    assert environment["start"] <= environment["end"]
+    assert finished.dataset()["splits"] == {"train": EXAMPLES, "validation": VALIDATION}
+
+
+def test_its_config_makes_it_again(finished):
+    config = finished.config
+    assert (config.model.num_classes, config.model.input_channels) == (10, 1)
+    assert config.data.train_examples == EXAMPLES
+    mean = data.Statistics.load(finished.path / runs.STATISTICS).mean_image
+    images = np.round(load_digits().images * (255 / 16))[data.load_source(config.data).splits["train"].ids]
+    np.testing.assert_allclose(np.squeeze(mean), images.mean(axis=0), rtol=1e-5, atol=1e-4)
+
+
+def read_events(folder):
+    """The scalars of a TensorBoard file by (tag, step), read from its records without TensorBoard."""
+    found = {}
+    for path in folder.glob("events.*"):
+        raw, place = path.read_bytes(), 0
+        while place < len(raw):
+            (length,) = struct.unpack_from("<Q", raw, place)
+            event = tf.compat.v1.Event.FromString(raw[place + 12 : place + 12 + length])
+            place += 12 + length + 4
+            for value in event.summary.value:
+                found[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
+    return found
+
+
+def test_tensorboard_finds_the_same_numbers(finished):
+    for split in ("train", "validation"):
+        events, frame = read_events(finished.path / "events" / split), rows(finished, split)
+        for name in ("loss", "top1_error", "top5_error"):
+            got = [events[name, epoch] for epoch in (1, 2, 3)]
+            assert got == pytest.approx(list(frame[name]), rel=1e-6)
+    assert read_events(finished.path / "events" / "train")["learning_rate", 3] == pytest.approx(0.02)
+
+
+# -------------------------------------------------------------------------------------------------- callbacks
+
+
+def test_callbacks_get_all_hooks(recorder, finished):
+    expected = [("on_train_begin",)]
+    for epoch in range(3):
+        expected.append(("on_epoch_begin", epoch))
+        for batch in range(STEPS):
+            expected += [("on_train_batch_begin", batch), ("on_train_batch_end", batch)]
+        expected.append(("on_epoch_end", epoch))
+    assert recorder.calls == [*expected, ("on_train_end",)]
+    for logs, train_row, validation in zip(
+        recorder.logs, *(rows(finished, split).itertuples() for split in ("train", "validation")), strict=True
+    ):
+        assert (logs["loss"], logs["top1_error"]) == (train_row.loss, train_row.top1_error)
+        assert (logs["val_loss"], logs["val_top1_error"]) == (validation.loss, validation.top1_error)
+        assert logs["learning_rate"] == 0.02
+    assert recorder.model is not None
+    assert recorder.params == {"epochs": 3, "steps": STEPS}
+
+
+class StopAt(keras.callbacks.Callback):
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        del logs
+        self.model.stop_training = epoch == self.epoch
+
+
+def test_a_callback_stops_the_run(run, tmp_path):
+    done = run(tmp_path / "run", "training.epochs=9", callbacks=[StopAt(1)])
+    assert done.status()["state"] == "finished"
+    assert done.status()["step"] == 10
+    assert "callback" in done.status()["reason"]
+    assert (done.path / "model.keras").exists()
+
+
+def test_callbacks_of_keras_work(run, tmp_path):
+    rates = keras.callbacks.LearningRateScheduler(
+        lambda epoch, rate: [0.02, 1e-9, 1e-9, 1e-9][epoch] + 0 * rate
+    )
+    stopping = keras.callbacks.EarlyStopping(monitor="val_loss", patience=2, min_delta=1e-3)
+    values = ("training.epochs=9", "optimizer.weight_decay=0", "optimizer.momentum=0")
+    done = run(tmp_path / "run", *values, "optimizer.groups.biases.lr=0", callbacks=[rates, stopping])
+    # From the second epoch on nothing moves.
+    frame = rows(done, "train")
+    assert list(frame["lr"]) == pytest.approx([0.02, 1e-9, 1e-9, 1e-9][: len(frame)])
+    assert done.status()["step"] < 45
+    assert done.status()["state"] == "finished"
+
+
+def test_a_rate_that_a_callback_sets_takes_effect_from_the_first_step(run, tmp_path):
+    start = {}
+
+    class Remember(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            del logs
+            start["kernel"] = self.model.get_layer("conv1").kernel.numpy()
+
+    rates = keras.callbacks.LearningRateScheduler(lambda epoch: 0.0 * epoch)
+    done = run(tmp_path / "run", "training.epochs=1", callbacks=[Remember(), rates])
+    np.testing.assert_array_equal(done.model().get_layer("conv1").kernel.numpy(), start["kernel"])
+    assert list(rows(done, "train")["lr"]) == [0]
+
+
+# ------------------------------------------------------------------------------------------- how long it runs
+
+
+def test_steps_end_in_the_middle_of_an_epoch(run, tmp_path):
+    done = run(tmp_path / "run", "training.steps=7")
+    frame = done.metrics()
+    assert list(frame["step"]) == [5, 5, 7, 7]
+    assert list(rows(done, "train")["examples"]) == [STEPS * BATCH, 2 * BATCH]
+    assert list(rows(done, "validation")["examples"]) == [VALIDATION] * 2
+    assert done.status()["step"] == 7
+
+
+def test_the_probe_ends_the_run(run, tmp_path):
+    values = ("training.epochs=50", "training.probe.every=3", "training.probe.stop_below=0.5")
+    done = run(tmp_path / "run", *values, "training.probe.examples=330", "training.evaluate_every=0")
+    probe = rows(done, "probe")
+    last = done.status()["step"]
+    assert list(probe["step"]) == list(range(0, last + 1, 3))
+    assert (probe["top1_error"][:-1] >= 0.5).all()
+    assert probe["top1_error"].iloc[-1] < 0.5
+    assert "probe" in done.status()["reason"]
+    assert list(rows(done, "validation")["step"]) == [last]
+    assert probe["loss"].iloc[-1] == pytest.approx(scores(done, "train")[0], rel=1e-5)
+
+
+def test_early_stopping(run, tmp_path):
+    values = ("training.epochs=9", "optimizer.lr=1e-12", "training.early_stopping.patience=2")
+    done = run(tmp_path / "run", *values)
+    assert done.status()["step"] == 3 * STEPS  # the first is the best, two are no better
+    assert done.status()["reason"] == "no better validation error in 2 epochs"
+
+
+def test_a_plateau_divides_the_rate_and_ends_the_run(run, tmp_path):
+    values = ("optimizer.lr=1e-9", "schedule.patience=1", "schedule.reductions=2", "training.epochs=9")
+    done = run(tmp_path / "run", *values, schedule="plateau")
+    assert list(rows(done, "train")["lr"]) == pytest.approx([1e-9, 1e-9, 1e-10, 1e-11], rel=1e-6)
+    assert "plateau after 2 reductions" in done.status()["reason"]
+
+
+def test_validation_only_at_the_end(run, tmp_path):
+    done = run(tmp_path / "run", "training.evaluate_every=0", "training.epochs=2")
+    assert list(rows(done, "validation")["step"]) == [10]
+    assert list(rows(done, "train")["step"]) == [5, 10]
+
+
+def test_one_batch_can_be_learnt_by_heart(run, tmp_path):
+    values = (
+        "training.overfit_batches=1",
+        "training.steps=60",
+        "optimizer.lr=0.05",
+        "training.batch_size=16",
+    )
+    done = run(tmp_path / "run", *values, "training.evaluate_every=0", "model.stages.conv3.dropout=0")
+    frame = rows(done, "train")
+    assert len(frame) == 60  # an epoch is the one batch
+    assert set(frame["examples"]) == {16}
+    assert frame["top1_error"].iloc[-1] == 0
+    assert frame["loss"].iloc[-1] < 0.05
+    source = data.load_source(done.config.data)
+    ids = data.epoch_ids(source, 0, 0)[:16]
+    assert scores(done, "train", ids)[1] == 0
+
+
+def test_checkpoints_by_steps_and_never(run, tmp_path):
+    done = run(tmp_path / "steps", "training.steps=7", "training.checkpoint_every=3 steps")
+    assert [path.stem for path in done.checkpoints()] == ["step-000000006", "step-000000007"]
+    done = run(tmp_path / "never", "training.epochs=1", "training.checkpoint_every=never")
+    assert done.checkpoints() == []
+    assert done.model().count_params() > 0
+
+
+# -------------------------------------------------------------------------------------------------- arithmetic
+
+
+@pytest.mark.parametrize("values", [
+    ("training.eager=true",),
+    ("training.jit_compile=true",),
+    ("training.precision=bfloat16",),
+    ("training.precision=float16",),
+    ("training.precision=float64",),
+    ("training.precision=float16", "training.jit_compile=true"),
+], ids=" ".join)  # fmt: skip
+def test_modes_and_precisions_agree_with_float32(run, tmp_path, finished, values):
+    steps = "training.steps=3" if "training.eager=true" in values else "training.epochs=1"
+    done = run(tmp_path / "run", *values, steps, "model.stages.conv3.dropout=0")
+    loss = rows(done, "train")["loss"].iloc[0]
+    assert 1.5 < loss < 2.6
+    validation = rows(done, "validation").iloc[-1]
+    tolerance = 0.02 if "16" in values[0] else 1e-4
+    assert validation["loss"] == pytest.approx(scores(done, "validation")[0], rel=tolerance)
+    kernel = done.model().get_layer("conv1").kernel
+    assert kernel.dtype == ("float64" if "training.precision=float64" in values else "float32")
+    if "training.eager=true" not in values:
+        assert validation["loss"] == pytest.approx(rows(finished, "validation")["loss"].iloc[0], rel=0.3)
+
+
+def test_precisions_are_really_used(run, tmp_path):
+    class Look(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            del logs
+            self.dtype = self.model.get_layer("conv1").compute_dtype
+            self.optimizer = type(self.model.optimizer)
+
+    for precision, optimizer in (("bfloat16", "CoupledSGD"), ("float16", "LossScaleOptimizer")):
+        look = Look()
+        run(tmp_path / precision, f"training.precision={precision}", "training.steps=1", callbacks=[look])
+        assert look.dtype == precision
+        assert look.optimizer.__name__ == optimizer
+
+
+def test_adam_runs(run, tmp_path):
+    done = run(tmp_path / "run", "optimizer.lr=0.003", optimizer="adam")
+    frame = rows(done, "train")
+    assert frame["loss"].is_monotonic_decreasing
+    assert set(frame["lr"]) == {0.003}
+
+
+def test_the_same_seed_gives_the_same_file(finished, run, tmp_path):
+    values = ("training.probe.every=5", "training.probe.examples=77", "training.deterministic=true")
+    texts = [(finished.path / runs.METRICS).read_text()]
+    for seed in (0, 1):
+        texts.append((run(tmp_path / str(seed), *values, f"seed={seed}").path / runs.METRICS).read_text())
+    assert texts[0] == texts[1]
+    assert texts[0] != texts[2]
+
+
+# ------------------------------------------------------------------------------------------------ what goes wrong
+
+
+def test_a_run_that_diverges_says_so_and_keeps_its_last_good_checkpoint(run, resume, tmp_path):
+    good = run(tmp_path / "run", "training.epochs=1")
+    (kept,) = good.checkpoints()
+    before = kept.read_bytes()
+    with pytest.raises(DivergedError) as caught:
+        resume(good.path, "training.epochs=4", "optimizer.lr=1e12")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "became" in message
+    assert "optimizer.lr (now 1e+12)" in message
+    assert str(kept) in message
+    assert kept.read_bytes() == before
+    status = good.status()
+    assert (status["state"], status["reason"]) == ("failed", message)
+    assert [path.name for path in good.checkpoints()] == [kept.name]
+    done = resume(good.path, "training.epochs=2", "optimizer.lr=0.02")
+    assert done.status()["state"] == "finished"
+    assert rows(done, "train")["loss"].is_monotonic_decreasing
+
+
+def test_weights_that_overflow_are_not_saved(run, tmp_path):
+    # The one step's loss is still finite; what it made of the weights is not.
+    values = ("training.steps=1", "optimizer.lr=1e38", "training.batch_size=330")
+    with pytest.raises(DivergedError, match="there is no checkpoint yet"):
+        run(
+            tmp_path / "run",
+            *values,
+            "optimizer.momentum=0",
+            "training.evaluate_every=0",
+            "optimizer.weight_decay=1e9",
+        )
+    assert RunFolder.open(tmp_path / "run").checkpoints() == []
+
+
+def test_a_folder_with_a_run_is_refused(finished, run):
+    before = (finished.path / runs.METRICS).read_bytes()
+    with pytest.raises(WrongPathError, match="there is a run already"):
+        run(finished.path)
+    assert (finished.path / runs.METRICS).read_bytes() == before
+    assert finished.status()["state"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("model.num_classes=9", r"model\.num_classes=9: expected at least the 10 classes of data=digits"),
+        ("model.input_channels=3", r"model\.input_channels=3: expected 1, as data=digits has"),
+        ("training.batch_size=331", r"training\.batch_size.*1 to 330"),
+        ("training.intra_threads=1", r"training\.intra_threads.*TensorFlow has started already"),
+        ("strategy.logical_devices=3", r"strategy\.logical_devices.*TensorFlow has started already"),
+    ],
+)
+def test_what_cannot_run_is_refused_in_one_line(run, finished, tmp_path, value, message):
+    assert finished  # TensorFlow runs
+    with pytest.raises(Exception, match=message) as caught:
+        run(tmp_path / "run", value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_status in (1, 2)
+
+
+def test_more_classes_than_the_data_has_are_allowed(run, tmp_path):
+    done = run(tmp_path / "run", "model.num_classes=12", "training.steps=1")
+    assert done.model().output_shape == (None, 12)
+
+
+# ------------------------------------------------------------------------------------------------------ resume
+
+
+def same_rows(first, second, without=()):
+    frames = [run.metrics() for run in (first, second)]
+    texts = [frame[~frame["step"].isin(without)].to_csv(index=False) for frame in frames]
+    return texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("stop", [5, 7])
+def test_a_run_that_is_continued_is_the_run_that_was_never_stopped(run, resume, finished, tmp_path, stop):
+    values = ("training.probe.every=5", "training.probe.examples=77", "training.deterministic=true")
+    part = run(tmp_path / "run", *values, f"training.steps={stop}")
+    done = resume(part.path, "training.steps=null")
+    assert same_rows(done, finished, without=[7])
+    for mine, other in zip(done.model().weights, finished.model().weights, strict=True):
+        np.testing.assert_array_equal(mine.numpy(), other.numpy())
+    assert done.config.training.steps is None
+
+
+class Kill(keras.callbacks.Callback):
+    """Send this process a signal during a step."""
+
+    def __init__(self, kind, epoch, batch):
+        super().__init__()
+        self.kind, self.at, self.epoch = kind, (epoch, batch), None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        del logs
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        del logs
+        if (self.epoch, batch) == self.at:
+            os.kill(os.getpid(), self.kind)
+
+
+@pytest.mark.parametrize(("kind", "epoch", "batch"), [("SIGINT", 1, 1), ("SIGTERM", 0, STEPS - 1)])
+def test_a_signal_saves_and_the_run_goes_on(run, resume, finished, tmp_path, kind, epoch, batch):
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    values = ("training.probe.every=5", "training.probe.examples=77", "training.deterministic=true")
+    number = getattr(signal, kind)
+    with pytest.raises(Stopped) as caught:
+        run(tmp_path / "run", *values, callbacks=[Kill(number, epoch, batch)])
+    step = epoch * STEPS + batch + 1
+    assert str(caught.value) == f"stopped at step {step}; go on with: alexnet train resume={tmp_path / 'run'}"
+    assert caught.value.exit_status == 75
+    status = RunFolder.open(tmp_path / "run").status()
+    assert (status["state"], status["step"], status["reason"]) == ("stopped", step, f"{kind} at step {step}")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert not (tmp_path / "run" / "model.keras").exists()
+    done = resume(tmp_path / "run")
+    assert done.status()["state"] == "finished"
+    assert "reason" in done.status()
+    assert same_rows(done, finished)
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_was(run, resume, tmp_path):
+    done = run(tmp_path / "run", "training.epochs=1")
+    metrics = (done.path / runs.METRICS).read_text()
+    weights = [weight.numpy() for weight in done.model().weights]
+    again = resume(done.path)
+    assert (again.path / runs.METRICS).read_text() == metrics
+    assert all(np.array_equal(w.numpy(), old) for w, old in zip(again.model().weights, weights, strict=True))
+    assert again.status()["state"] == "finished"
+    assert again.status()["step"] == 5
+
+
+@pytest.mark.parametrize(
+    ("groups", "values"), [({"optimizer": "adam"}, ()), ({}, ("training.precision=float16",))]
+)
+def test_other_optimizers_are_continued_too(run, resume, tmp_path, groups, values):
+    values = (*values, "training.deterministic=true", "training.epochs=2")
+    whole = run(tmp_path / "whole", *values, **groups)
+    part = run(tmp_path / "part", *values, "training.steps=3", **groups)
+    assert same_rows(resume(part.path, "training.steps=null"), whole, without=[3])
+
+
+def test_a_damaged_newest_checkpoint_costs_an_epoch_and_not_the_run(run, resume, finished, tmp_path, caplog):
+    values = ("training.probe.every=5", "training.probe.examples=77", "training.deterministic=true")
+    part = run(tmp_path / "run", *values, "training.epochs=2")
+    newest = part.checkpoints()[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    done = resume(part.path, "training.epochs=3")
+    assert "damaged" in caplog.text
+    assert same_rows(done, finished)
+
+
+def test_what_cannot_be_resumed(run, resume, tiny, tmp_path):
+    done = run(tmp_path / "run", "training.steps=1")
+    newest = done.checkpoints()[-1]
+    with pytest.raises(
+        RunError, match=r"the data has changed since it was written \(data=digits\); cannot go on"
+    ):
+        resume(done.path, "data.train_examples=200", "training.steps=2")
+    with pytest.raises(RunError, match=r"does not fit the model: expected model/.*of shape.*found"):
+        resume(done.path, "data.train_examples=330", "model.stages.conv1.units=16")
+    with pytest.raises(ConfigError, match=r"model=alexnet: resume=.*goes on with the run's own config"):
+        resume(done.path, "model=alexnet")
+    with pytest.raises(ConfigError, match=r"training\.epoch: no such key"):
+        resume(done.path, "training.epoch=3")
+    with pytest.raises(WrongPathError, match="no such folder"):
+        train(tiny(f"resume={tmp_path / 'nowhere'}"))
+    assert newest.exists()
+    assert Path(done.path / runs.METRICS).exists()
