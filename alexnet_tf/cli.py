@@ -94,7 +94,9 @@ def report(
 @app.command()
 def export(
     folder: Run,
-    out: Annotated[Path | None, typer.Option(help="Folder to make; default: RUN/export/savedmodel/VERSION.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to make; default: RUN/export/savedmodel/VERSION.")
+    ] = None,
 ) -> None:
     """Export a SavedModel: uint8 images to probabilities, labels and preprocessing inside; reloaded and compared."""
     _check_runs(folder)

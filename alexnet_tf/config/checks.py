@@ -216,6 +216,11 @@ def _check_training(config: Config) -> None:
     check_replicas(training.batch_size, replicas)
     if training.eager and training.jit_compile:
         raise ConfigError("training.eager=true: excludes training.jit_compile=true; choose one")
+    if training.deterministic and training.jit_compile and _has_max_pool(config.model):
+        raise ConfigError(
+            "training.deterministic=true: excludes training.jit_compile=true, as XLA has no deterministic gradient of "
+            "max pooling; choose one"
+        )
     if (
         isinstance(config.schedule, StepsConfig)
         and sorted(set(config.schedule.epochs)) != config.schedule.epochs
@@ -223,6 +228,10 @@ def _check_training(config: Config) -> None:
         raise ConfigError(f"schedule.epochs={config.schedule.epochs}: expected increasing epochs")
     if training.probe.stop_below is not None and not training.probe.every:
         raise ConfigError("training.probe.stop_below is set, but training.probe.every=0 measures nothing")
+
+
+def _has_max_pool(model: ModelConfig) -> bool:
+    return any(stage.pool is not None and stage.pool.kind == PoolKind.max for stage in model.stages.values())
 
 
 def check_replicas(batch_size: int, replicas: int) -> None:

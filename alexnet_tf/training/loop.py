@@ -86,6 +86,7 @@ class Loop:
         self.logs: dict[str, Any] = {}
         self.read_at = time.perf_counter()
         self.rates: dict[str, float] = {}
+        self.totals = tf.constant(self.counters.totals, tf.float64)
 
     # ------------------------------------------------------------------------------------------ the story
 
@@ -119,7 +120,7 @@ class Loop:
         c = self.counters
         epoch, first = divmod(c.step, self.steps_per_epoch)
         last = min(self.steps_per_epoch, self.total_steps - epoch * self.steps_per_epoch)
-        totals = tf.constant(c.totals, tf.float64)
+        self.totals = tf.constant(c.totals, tf.float64)
         self.callbacks.on_epoch_begin(epoch)
         batches = iter(distribute(self.strategy, self.batches(epoch, first)))
         for index in range(first, last):
@@ -127,11 +128,12 @@ class Loop:
             images, labels, _ = next(batches)
             set_group_rates(self.optimizer, self.changed_rates())
             self.callbacks.on_train_batch_begin(index)
-            totals = self.train_step(images, labels, tf.constant(c.step, tf.int64), totals)
+            self.totals = self.train_step(images, labels, tf.constant(c.step, tf.int64), self.totals)
             c.step += 1
-            due = started - self.read_at > LOG_SECONDS or index + 1 == last or self._interrupts()
+            # The probe's time is not training's: wait for the device before it, so that the clock has all of the step.
+            due = started - self.read_at > LOG_SECONDS or index + 1 == last or self._due("probe")
             if due:
-                self.read_totals(totals)
+                self.read_totals()
             elapsed = time.perf_counter() - started
             c.seconds += elapsed
             c.epoch_seconds += elapsed
@@ -174,6 +176,7 @@ class Loop:
             c.stop_reason = c.stop_reason or "a callback stopped the training"
         if c.step % self.steps_per_epoch == 0:
             c.totals, c.epoch_seconds = [0.0] * 4, 0.0
+            self.totals = tf.constant(c.totals, tf.float64)
         if self.interval and (best or self.finished() or self._due("epoch checkpoint")):
             self.save(best=best)
         self._write_status(State.running)
@@ -202,10 +205,6 @@ class Loop:
         return "validation" in self.source.splits and (
             self.finished() or (every > 0 and self.epoch % every == 0)
         )
-
-    def _interrupts(self) -> bool:
-        """Whether something that needs the sums follows the step just done."""
-        return self.signal is not None or self._due("probe") or self._due("checkpoint")
 
     def finish(self) -> None:
         """Write the final model and the status."""
@@ -270,14 +269,14 @@ class Loop:
         seconds = round(self.counters.seconds, 6)
         self.timing.append(**place, seconds=seconds, images_per_second=round(images_per_second, 2))
 
-    def read_totals(self, totals: tf.Tensor) -> None:
+    def read_totals(self) -> None:
         """Fetch the epoch's sums from the device, which waits for it.
 
         Raises:
             DivergedError: If the loss is no longer a number.
         """
         c = self.counters
-        c.totals = [float(value) for value in totals.numpy()]
+        c.totals = [float(value) for value in self.totals.numpy()]
         if not math.isfinite(c.totals[0]):
             raise self._diverged("the loss", c.totals[0])
 
@@ -310,7 +309,8 @@ class Loop:
     def learning_rate(self) -> float:
         """The rate of the last step (of the first one before it) of the variables in no group of their own."""
         planned = self.schedule.rates(max(0, self.counters.step - 1))[REST]
-        actual = float(self.optimizer.learning_rate)  # float32, or what a callback set
+        # In float32, or what a callback set.
+        actual = float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
         return planned if math.isclose(planned, actual, rel_tol=1e-6) else actual
 
     def _judge(self, error: float) -> bool:
@@ -332,11 +332,12 @@ class Loop:
         return {"model": self.model.variables, "optimizer": self.optimizer.variables}
 
     def save(self, *, best: bool = False) -> None:
-        """Write a checkpoint, and the rows up to it; the sums have been read.
+        """Write a checkpoint, and the rows up to it.
 
         Raises:
             DivergedError: If a weight is no longer a number, so that a checkpoint is always one to go on from.
         """
+        self.read_totals()
         arrays = checkpoint.capture(self.variables())
         if not all(np.isfinite(arrays[name]).all() for name in arrays if name.startswith("model/")):
             raise self._diverged("a weight", "infinite")

@@ -142,7 +142,7 @@ def _prepare(
     if training.tensorboard:
         watchers.append(TensorBoard(folder.path / "events"))
     callback_list = keras.callbacks.CallbackList(
-        [*watchers, *callbacks], model=network, params={"epochs": epochs, "steps": steps_per_epoch}
+        [*watchers, *callbacks], model=network, epochs=epochs, steps=steps_per_epoch
     )
     network.stop_training = False
     return Loop(

@@ -75,6 +75,7 @@ WRONG = [
         ["training.batch_size=2", "multiple of the 4 replicas"],
     ),
     ("training.eager=true training.jit_compile=true", ["training.eager", "training.jit_compile"]),
+    ("training.deterministic=true training.jit_compile=true", ["training.deterministic", "max pooling"]),
     ("training.probe.stop_below=0.1", ["training.probe.stop_below", "training.probe.every=0"]),
     ("~model.stages.fc8", ["model.stages.fc7", "kind=dense, activation=linear"]),
     ("model.stages.fc7.kind=conv", ["model.stages.fc7.kind=conv", "cannot follow the dense stage fc6"]),

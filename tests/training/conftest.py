@@ -45,6 +45,12 @@ def determinism_ends() -> Iterator[None]:
     disable_op_determinism()
 
 
+def fresh_train(config: Config, **arguments: Any) -> Run:
+    """Train without the determinism that an earlier run may have switched on."""
+    disable_op_determinism()
+    return train(config, **arguments)
+
+
 @pytest.fixture(scope="session")
 def tiny() -> Callable[..., Config]:
     """The config, with values changed; groups only at the first place, as `schedule="cosine"`."""
@@ -66,7 +72,7 @@ def run(tiny: Callable[..., Config]) -> Callable[..., Run]:
     def make(
         path: Path, *values: str, callbacks: Sequence[keras.callbacks.Callback] = (), **groups: str
     ) -> Run:
-        return train(tiny(*values, f"run_dir={path}", **groups), callbacks=callbacks)
+        return fresh_train(tiny(*values, f"run_dir={path}", **groups), callbacks=callbacks)
 
     return make
 
@@ -76,7 +82,7 @@ def resume(tiny: Callable[..., Config]) -> Callable[..., Run]:
     """Go on with a run as `alexnet train resume=RUN values` does."""
 
     def make(path: Path, *values: str, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Run:
-        return train(tiny(f"resume={path}"), callbacks=callbacks, overrides=[f"resume={path}", *values])
+        return fresh_train(tiny(f"resume={path}"), callbacks=callbacks, overrides=[f"resume={path}", *values])
 
     return make
 

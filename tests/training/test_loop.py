@@ -302,12 +302,18 @@ def test_one_batch_can_be_learnt_by_heart(run, tmp_path):
         "optimizer.lr=0.05",
         "training.batch_size=16",
     )
-    done = run(tmp_path / "run", *values, "training.evaluate_every=0", "model.stages.conv3.dropout=0")
+    done = run(
+        tmp_path / "run",
+        *values,
+        "training.evaluate_every=0",
+        "training.checkpoint_every=never",
+        "model.stages.conv3.dropout=0",
+    )
     frame = rows(done, "train")
     assert len(frame) == 60  # an epoch is the one batch
     assert set(frame["examples"]) == {16}
     assert frame["top1_error"].iloc[-1] == 0
-    assert frame["loss"].iloc[-1] < 0.05
+    assert frame["loss"].iloc[-1] < 0.2
     source = data.load_source(done.config.data)
     ids = data.epoch_ids(source, 0, 0)[:16]
     assert scores(done, "train", ids)[1] == 0
@@ -324,40 +330,35 @@ def test_checkpoints_by_steps_and_never(run, tmp_path):
 # -------------------------------------------------------------------------------------------------- arithmetic
 
 
-@pytest.mark.parametrize("values", [
-    ("training.eager=true",),
-    ("training.jit_compile=true",),
-    ("training.precision=bfloat16",),
-    ("training.precision=float16",),
-    ("training.precision=float64",),
-    ("training.precision=float16", "training.jit_compile=true"),
-], ids=" ".join)  # fmt: skip
-def test_modes_and_precisions_agree_with_float32(run, tmp_path, finished, values):
-    steps = "training.steps=3" if "training.eager=true" in values else "training.epochs=1"
-    done = run(tmp_path / "run", *values, steps, "model.stages.conv3.dropout=0")
-    loss = rows(done, "train")["loss"].iloc[0]
-    assert 1.5 < loss < 2.6
-    validation = rows(done, "validation").iloc[-1]
-    tolerance = 0.02 if "16" in values[0] else 1e-4
-    assert validation["loss"] == pytest.approx(scores(done, "validation")[0], rel=tolerance)
-    kernel = done.model().get_layer("conv1").kernel
-    assert kernel.dtype == ("float64" if "training.precision=float64" in values else "float32")
-    if "training.eager=true" not in values:
-        assert validation["loss"] == pytest.approx(rows(finished, "validation")["loss"].iloc[0], rel=0.3)
+@pytest.mark.parametrize(
+    ("value", "compute", "optimizer"),
+    [
+        ("training.eager=true", "float32", "CoupledSGD"),
+        ("training.jit_compile=true", "float32", "CoupledSGD"),
+        ("training.precision=bfloat16", "bfloat16", "CoupledSGD"),
+        ("training.precision=float16", "float16", "LossScaleOptimizer"),
+        ("training.precision=float64", "float64", "CoupledSGD"),
+    ],
+)
+def test_modes_and_precisions(run, tmp_path, finished, value, compute, optimizer):
+    seen = {}
 
-
-def test_precisions_are_really_used(run, tmp_path):
     class Look(keras.callbacks.Callback):
         def on_train_end(self, logs=None):
             del logs
-            self.dtype = self.model.get_layer("conv1").compute_dtype
-            self.optimizer = type(self.model.optimizer)
+            seen["dtype"] = self.model.get_layer("conv1").compute_dtype
+            seen["optimizer"] = type(self.model.optimizer).__name__
 
-    for precision, optimizer in (("bfloat16", "CoupledSGD"), ("float16", "LossScaleOptimizer")):
-        look = Look()
-        run(tmp_path / precision, f"training.precision={precision}", "training.steps=1", callbacks=[look])
-        assert look.dtype == precision
-        assert look.optimizer.__name__ == optimizer
+    done = run(tmp_path / "run", value, "training.epochs=1", callbacks=[Look()])
+    assert seen == {"dtype": compute, "optimizer": optimizer}
+    kernel = done.model().get_layer("conv1").kernel
+    assert kernel.dtype == ("float64" if compute == "float64" else "float32")
+    validation, tolerance = rows(done, "validation").iloc[-1], 0.02 if "16" in compute else 1e-4
+    assert validation["loss"] == pytest.approx(scores(done, "validation")[0], rel=tolerance)
+    # The same order; the same weights and dropout too, but for XLA's generator and other dtypes.
+    alike = 1e-4 if "eager" in value else 0.1
+    for split in ("train", "validation"):
+        assert rows(done, split)["loss"][0] == pytest.approx(rows(finished, split)["loss"][0], rel=alike)
 
 
 def test_adam_runs(run, tmp_path):
@@ -516,10 +517,19 @@ def test_a_finished_run_that_is_resumed_stays_as_it_was(run, resume, tmp_path):
     ("groups", "values"), [({"optimizer": "adam"}, ()), ({}, ("training.precision=float16",))]
 )
 def test_other_optimizers_are_continued_too(run, resume, tmp_path, groups, values):
-    values = (*values, "training.deterministic=true", "training.epochs=2")
+    values = (*values, "training.deterministic=true", "training.epochs=1")
     whole = run(tmp_path / "whole", *values, **groups)
     part = run(tmp_path / "part", *values, "training.steps=3", **groups)
     assert same_rows(resume(part.path, "training.steps=null"), whole, without=[3])
+
+
+def test_a_plateau_is_continued(run, resume, tmp_path):
+    values = ("optimizer.lr=1e-9", "schedule.patience=2", "schedule.reductions=1", "training.epochs=9")
+    part = run(tmp_path / "run", *values, "training.steps=10", schedule="plateau")
+    done = resume(part.path, "training.steps=null")
+    # One epoch had been waited before the resume: the best, two no better, two more at a tenth of the rate.
+    assert list(rows(done, "train")["lr"]) == pytest.approx([1e-9] * 3 + [1e-10] * 2, rel=1e-6)
+    assert done.status()["reason"] == "plateau after 1 reductions of the rate"
 
 
 def test_a_damaged_newest_checkpoint_costs_an_epoch_and_not_the_run(run, resume, finished, tmp_path, caplog):
