@@ -159,7 +159,6 @@ def _run_hydra(arguments: list[str]) -> None:
         register_schemas,
         resolve,
     )
-    from alexnet_tf.studies.sweep import run_job
 
     register_schemas()
     Plugins.instance().register(StudySweeper)  # Hydra's own discovery does not see an editable installation
@@ -172,6 +171,8 @@ def _run_hydra(arguments: list[str]) -> None:
         """A job of a sweep runs in a child process; a single run starts when Hydra is done, out of its reach."""
         overrides = list(HydraConfig.get().overrides.task)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
+            from alexnet_tf.studies import run_job
+
             return run_job(resolve(composed), overrides)
         single.append((composed, overrides))
         return None

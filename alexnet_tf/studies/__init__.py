@@ -22,6 +22,7 @@ from alexnet_tf.studies.study import (
     load_study,
     load_trials,
 )
+from alexnet_tf.studies.sweep import make_job, run_job
 
 __all__ = [
     "Arm",
@@ -39,7 +40,9 @@ __all__ = [
     "judge",
     "load_study",
     "load_trials",
+    "make_job",
     "paired_ratio",
+    "run_job",
     "summarize",
     "time_to_error",
     "write_report",

@@ -35,7 +35,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
         weight_decay: Decay of the variables in no group.
         groups: Name -> `{"match", "learning_rate", "weight_decay", "trainable"}`; the first group whose regular
             expression `match` is found in a variable's path takes it. Rates and decays are absolute; None means the
-            optimizer's own. A group that is not trainable does not move, and its momentum is kept as it was.
+            optimizer's own, now and when it changes. A group that is not trainable does not move, and its momentum is kept as it was.
         name: Name of the optimizer.
     """
 
@@ -58,7 +58,6 @@ class CoupledSGD(keras.optimizers.Optimizer):
             raise ValueError(
                 f"Argument `groups` uses a reserved name. Expected any name but {REST!r}. Received: {REST!r}"
             )
-        self._initial_rate = float(learning_rate)
         self.momentum = momentum
         self.decay = float(weight_decay)
         self.groups = {group: dict(values) for group, values in (groups or {}).items()}
@@ -76,9 +75,8 @@ class CoupledSGD(keras.optimizers.Optimizer):
             rate, decay = values.get("learning_rate"), values.get("weight_decay")
             self._decays[group] = self._scalar(self.decay if decay is None else decay, f"{group}_decay")
             self._gates[group] = self._scalar(float(values.get("trainable", True)), f"{group}_gate")
-            if group != REST:
-                initial = self._initial_rate if rate is None else rate
-                self._rates[group] = self._scalar(initial, f"{group}_learning_rate")
+            if rate is not None:
+                self._rates[group] = self._scalar(rate, f"{group}_learning_rate")
         self._group_of = [self.group_of(variable.path) for variable in variables]
         self._velocities = [
             self.add_variable_from_reference(reference_variable=variable, name="velocity")
@@ -111,7 +109,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
         self.assign_add(variable, gate * new)
 
     def set_rates(self, rates: Mapping[str, float]) -> None:
-        """Set the rates of the groups named."""
+        """Set the rates of the groups named, each of which has one of its own."""
         for group, rate in rates.items():
             if group == REST:
                 self.learning_rate = rate
@@ -152,12 +150,9 @@ def make_optimizer(config: OptimizerConfig) -> keras.optimizers.Optimizer:
 
 
 def group_rates(config: OptimizerConfig) -> dict[str, float]:
-    """The full rate of each group of variables, `rest` included."""
+    """The full rate of each group that has one of its own, and of the rest."""
     groups = config.groups if isinstance(config, SGDConfig) else {}
-    return {
-        REST: config.lr,
-        **{name: config.lr if group.lr is None else group.lr for name, group in groups.items()},
-    }
+    return {REST: config.lr, **{name: group.lr for name, group in groups.items() if group.lr is not None}}
 
 
 def set_group_rates(optimizer: keras.optimizers.Optimizer, rates: Mapping[str, float]) -> None:

@@ -234,7 +234,7 @@ def test_configs_become_optimizers():
         "trainable": True,
     }
     assert optimizer.groups["late"]["trainable"] is False
-    assert group_rates(config) == {"rest": 0.25, "biases": 0.5, "late": 0.25}
+    assert group_rates(config) == {"rest": 0.25, "biases": 0.5}  # `late` goes with the rest
 
     plain = make_optimizer(AdamConfig(lr=0.5, beta_1=0.75))
     assert type(plain) is keras.optimizers.Adam
@@ -254,3 +254,13 @@ def test_rates_of_any_optimizer_can_be_set(config, scaled):
     set_group_rates(wrapped, {"rest": 0.375})
     assert float(optimizer.learning_rate) == 0.375
     set_group_rates(wrapped, {}) if isinstance(config, SGDConfig) else None
+
+
+def test_a_group_without_a_rate_goes_with_the_rest():
+    optimizer = CoupledSGD(0.5, momentum=0.0, groups={"biases": {"match": "bias$", "learning_rate": None}})
+    variables = [keras.Variable(np.zeros(2), name=name) for name in ("kernel", "bias")]
+    optimizer.build(variables)
+    optimizer.learning_rate = 0.25  # as Keras's callbacks do
+    optimizer.apply([tf.ones(2), tf.ones(2)])
+    for variable in variables:
+        np.testing.assert_array_equal(variable.numpy(), [-0.25, -0.25])

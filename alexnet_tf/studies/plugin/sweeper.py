@@ -20,7 +20,6 @@ from alexnet_tf import runs
 from alexnet_tf.config import Config, ConfigError, resolve, to_dict
 from alexnet_tf.config.schema import StudyConfig
 from alexnet_tf.runs import Job, SweepFolder
-from alexnet_tf.studies.sweep import make_job
 
 TUNE = "tune"
 TRAIN = "train"
@@ -126,6 +125,8 @@ class StudySweeper(Sweeper):
         return jobs
 
     def _job(self, phase: str, arm: str, overrides: list[str]) -> Job:
+        from alexnet_tf.studies import make_job  # not above: its plots take half a second to import
+
         return make_job(self._compose(overrides), arm=arm, phase=phase, overrides=overrides)
 
     def _compose(self, overrides: list[str]) -> Config:
