@@ -56,7 +56,8 @@ def summary(value: Summary | None, unit: str = "steps") -> str:
     if value.n == 1 or mean == MISSING:
         return mean
     low, high = crossing(value.low, unit), crossing(value.high, unit)
-    return mean if low == high else f"{mean} ({low} to {high})"
+    between = " to " if high.startswith(">") else "-"
+    return mean if low == high else f"{mean} ({low}{between}{high})"
 
 
 def ratio(value: Ratio) -> str:

@@ -86,7 +86,7 @@ def test_terminal_and_page_show_the_same_numbers(sweep):
         for cell in (cell for row in table.rows for cell in row):
             assert cell in words
             assert cell in terminal
-    assert "100 (90 to 110)" in words
+    assert "100 (90-110)" in words
     assert "3 of 3" in words
     (ratio,) = (row[3] for row in report.page.results[1].rows)
     assert re.fullmatch(r"3\.0x \[2\.\d, \d\.\d\]", ratio)

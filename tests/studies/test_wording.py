@@ -31,7 +31,7 @@ def test_crossings():
 
 
 def test_summaries():
-    assert wording.summary(summarize([Crossing(100, False), Crossing(200, False)])) == "150 (100 to 200)"
+    assert wording.summary(summarize([Crossing(100, False), Crossing(200, False)])) == "150 (100-200)"
     assert wording.summary(summarize([Crossing(100, False), Crossing(200, True)])) == "> 150 (100 to > 200)"
     assert wording.summary(summarize([Crossing(200, True), Crossing(200, True)])) == "> 200"
     assert wording.summary(summarize([Crossing(7, False)])) == "7"
