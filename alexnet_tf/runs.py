@@ -287,13 +287,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         RunError: If the file cannot be read or is no mapping.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RunError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise RunError(f"{path}: expected a mapping, found {type(content).__name__}")
-    return content
+    return _read_mapping(path, yaml.safe_load)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -302,12 +296,16 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         RunError: If the file cannot be read or is no object.
     """
+    return _read_mapping(path, json.loads)
+
+
+def _read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunError(f"{path}: cannot be read ({error})") from error
+        content = parse(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:  # what is no UTF-8 or JSON is a ValueError
+        raise RunError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
-        raise RunError(f"{path}: expected an object, found {type(content).__name__}")
+        raise RunError(f"{path}: expected a mapping, found {type(content).__name__}")
     return content
 
 

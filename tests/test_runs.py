@@ -214,7 +214,7 @@ def test_checkpoints_are_in_the_order_of_their_steps(run):
     ("content", "message"),
     [
         ("{", "cannot be read"),
-        ("[1]", "expected an object, found list"),
+        ("[1]", "expected a mapping, found list"),
         ("", "cannot be read"),
         (None, "cannot be read"),
     ],

@@ -1,11 +1,7 @@
 """The loop: epochs of steps, and what happens between them."""
 
-import contextlib
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +16,7 @@ from alexnet_tf.runs import RunError, RunFolder, State, Table
 from alexnet_tf.training import checkpoint
 from alexnet_tf.training.optimizer import REST, set_group_rates
 from alexnet_tf.training.schedule import Schedule
+from alexnet_tf.training.signals import StopSignal
 from alexnet_tf.training.step import TrainStep
 
 LOG_SECONDS = 0.2
@@ -82,7 +79,7 @@ class Loop:
         self.interval = checkpoint_interval(self.config.training.checkpoint_every)
         probe = data.probe_ids(self.source, self.config.training.probe.examples, self.config.seed)
         self.probe_batches = self._eval_batches("train", probe)  # kept: it is read again and again
-        self.signal: signal.Signals | None = None
+        self.stop_signal = StopSignal()
         self.logs: dict[str, Any] = {}
         self.read_at = time.perf_counter()
         self.rates: dict[str, float] = {}
@@ -100,7 +97,7 @@ class Loop:
         self.restore()
         self._write_status(State.running)
         set_group_rates(self.optimizer, self.changed_rates())  # before any callback, which may set another
-        with self._signals():
+        with self.stop_signal:
             self.callbacks.on_train_begin()
             try:
                 if self.counters.step == 0 and self.config.training.probe.every:
@@ -154,7 +151,7 @@ class Loop:
             self.probe()
         if self._due("checkpoint"):
             self.save()
-        if self.signal:
+        if self.stop_signal.received:
             self.stop()
 
     def end_epoch(self) -> None:
@@ -180,7 +177,7 @@ class Loop:
         if self.interval and (best or self.finished() or self._due("epoch checkpoint")):
             self.save(best=best)
         self._write_status(State.running)
-        if self.signal and not self.finished():
+        if self.stop_signal.received and not self.finished():
             self.stop()
 
     @property
@@ -376,9 +373,10 @@ class Loop:
 
     def stop(self) -> None:
         """Save and leave."""
-        assert self.signal is not None
+        received = self.stop_signal.received
+        assert received is not None
         self.save()
-        self._write_status(State.stopped, reason=f"{self.signal.name} at step {self.counters.step}")
+        self._write_status(State.stopped, reason=f"{received.name} at step {self.counters.step}")
         raise Stopped(self.run, self.counters.step)
 
     def _write_status(self, state: State, **values: object) -> None:
@@ -391,28 +389,6 @@ class Loop:
             best_error=_finite(c.best_error),
             **values,
         )
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Let SIGINT and SIGTERM ask for a stop after the present step; a second one takes effect at once."""
-
-        def ask(number: int, frame: Any) -> None:
-            del frame
-            self.signal = signal.Signals(number)
-            for kind, handler in previous.items():
-                signal.signal(kind, handler)
-
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        previous = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            for kind in previous:
-                signal.signal(kind, ask)
-            yield
-        finally:
-            for kind, handler in previous.items():
-                signal.signal(kind, handler)
 
 
 def _logs(scores: Scores) -> dict[str, Any]:
