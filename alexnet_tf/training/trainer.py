@@ -54,6 +54,10 @@ def train(
         DataError: If the data is not there or not readable.
         Stopped: If SIGINT or SIGTERM came; the state is saved.
     """
+    if config.study is not None:
+        raise ConfigError(
+            f"study.name={config.study.name}: a study is a sweep, came to one run; use the command with hydra.mode=MULTIRUN"
+        )
     folder, config = _resumed(config, overrides) if config.resume else (None, config)
     configure_process(config)
     source = data.load_source(config.data)

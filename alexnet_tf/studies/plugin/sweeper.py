@@ -66,6 +66,9 @@ class StudySweeper(Sweeper):
                 self._launch(self._grid_jobs(fixed, grid))
             else:
                 self._study(base.study, fixed)
+        except SystemExit:
+            print(f"stopped; go on with: the same command and run_dir={folder}")
+            raise
         finally:
             if self.sweep_folder.jobs:
                 self._report()
