@@ -17,8 +17,8 @@ import typer
 if TYPE_CHECKING:
     from alexnet_tf.config import Config
 
-DONE, FAILED, WRONG_USE, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
-"""Exit statuses: 1 the work failed, 2 wrong use or config, 75 stopped by a signal after saving."""
+WRONG_USE, INTERRUPTED = 2, 130
+"""Exit statuses; others come with the errors: 1 the work failed, 75 stopped by a signal after saving."""
 
 NOTICE = re.compile(
     r"[IWE]\d{4} \d\d:|WARNING: All log messages before absl|To enable the following instructions"
@@ -114,8 +114,13 @@ def summary(
     ] = None,
 ) -> None:
     """Print a network's layers, shapes, parameters and multiply-accumulates."""
-    from alexnet_tf.config import compose_model
+    from alexnet_tf.config import ConfigError, compose_model
 
+    for text in overrides or []:
+        if not text.lstrip("+~").startswith("model"):
+            raise ConfigError(
+                f"{text}: expected model=NAME or model.KEY=VALUE; a summary is of the network alone"
+            )
     config = compose_model(overrides or [])
     _import_tensorflow()
     from alexnet_tf.model import build, layer_table, total
@@ -138,7 +143,7 @@ def main() -> None:
         if line := os.environ.get("COMP_LINE"):
             os.environ["COMP_LINE"] = line.replace(" train ", " ", 1)
     with _exit_statuses():
-        app(args=arguments, prog_name="alexnet")
+        sys.exit(app(args=arguments, prog_name="alexnet", standalone_mode=False))
 
 
 def _run_hydra(arguments: list[str]) -> None:
@@ -257,12 +262,11 @@ def _import_tensorflow() -> None:
     """Import TensorFlow without its start-up notices, which no environment variable of 2.21 keeps off the terminal.
 
     What its C++ libraries print while they load goes to a file; lines that are no log lines are printed afterwards,
-    and with the variable `TF_CPP_MIN_LOG_LEVEL` set by the user nothing is held back.
+    and with the variable `TF_CPP_MIN_LOG_LEVEL` at 0 or 1 nothing is held back.
     """
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1"):
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     sys.stderr.flush()
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -287,9 +291,15 @@ def _exit_statuses() -> Iterator[None]:
     except KeyboardInterrupt:
         _fail("interrupted", INTERRUPTED)
     except Exception as error:
-        status = getattr(
-            error, "exit_status", None
-        )  # our own classes have one; importing them here would be slow
+        if hasattr(
+            error, "format_message"
+        ):  # of the command line itself: an unknown verb, a missing argument
+            message = " ".join(error.format_message().split()).rstrip(".")
+            if not message:  # no verb at all: the help has been printed
+                sys.exit(WRONG_USE)
+            _fail(f"{message}. See alexnet --help", WRONG_USE)
+        # Our own errors have a status; importing their classes here would be slow.
+        status = getattr(error, "exit_status", None)
         if status is None or os.environ.get("ALEXNET_DEBUG"):
             raise
         _fail(str(error), status)

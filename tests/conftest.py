@@ -12,9 +12,11 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Statistics are cached in the user's home by default; tests neither use nor fill that cache."""
-    os.environ["ALEXNET_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+    path = tmp_path_factory.mktemp("cache")
+    os.environ["ALEXNET_CACHE_DIR"] = str(path)
+    return path
 
 
 def run_alexnet(

@@ -1,6 +1,6 @@
 """Configuration: the schema of every group, composition with Hydra, and the checks that need no TensorFlow."""
 
-from alexnet_tf.config.checks import ConfigError, check_replicas, check_stages, checkpoint_interval
+from alexnet_tf.config.checks import ConfigError, check_replicas, checkpoint_interval
 from alexnet_tf.config.compose import (
     CONFIG_MODULE,
     HYDRA_VERSION,
@@ -22,7 +22,6 @@ __all__ = [
     "Config",
     "ConfigError",
     "check_replicas",
-    "check_stages",
     "checkpoint_interval",
     "compose",
     "compose_model",

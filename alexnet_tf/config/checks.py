@@ -3,13 +3,19 @@
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from alexnet_tf.config.schema import (
     Activation,
+    AdamConfig,
     AugmentConfig,
     Config,
+    CosineConfig,
+    DataConfig,
     ModelConfig,
     Norm,
+    OptimizerConfig,
+    PlateauConfig,
     PoolKind,
     SGDConfig,
     StageConfig,
@@ -32,11 +38,13 @@ class ConfigError(ValueError):
 def check(config: Config) -> None:
     """Raise `ConfigError` for the first value or combination that cannot run."""
     _check_ranges(config)
-    check_stages(config.model)
+    _check_data(config.data)
+    _check_optimizer(config.optimizer)
+    _check_schedule(config)
+    check_model(config.model)
     _check_augment(config)
     _check_size(config)
     _check_training(config)
-    _check_groups(config)
     _check_study(config)
 
 
@@ -65,9 +73,20 @@ def _at_least(key: str, value: float | None, lowest: float, *, above: bool = Fal
         raise ConfigError(f"{key}={value}: expected {'more than' if above else 'at least'} {lowest:g}")
 
 
-def _within(key: str, value: float, low: float, high: float) -> None:
-    if not low <= value < high:
-        raise ConfigError(f"{key}={value}: expected a number from {low:g} to below {high:g}")
+def _within(key: str, value: float | None, low: float, high: float, *, closed: bool = False) -> None:
+    if value is None:
+        return
+    if not (low <= value <= high if closed else low <= value < high):
+        raise ConfigError(
+            f"{key}={value}: expected a number from {low:g} to {'' if closed else 'below '}{high:g}"
+        )
+
+
+def _ordered(key: str, section: Any, low: str, high: str) -> None:
+    """Two keys of a section that bound a range."""
+    lower, upper = getattr(section, low), getattr(section, high)
+    if not lower <= upper:
+        raise ConfigError(f"{key}.{low}={lower}: expected at most {key}.{high}={upper}")
 
 
 def _check_ranges(config: Config) -> None:
@@ -79,20 +98,70 @@ def _check_ranges(config: Config) -> None:
     _at_least("training.steps", training.steps, 1)
     _at_least("training.probe.every", training.probe.every, 0)
     _at_least("training.probe.examples", training.probe.examples, 1)
+    _within("training.probe.stop_below", training.probe.stop_below, 0, 1, closed=True)
     _at_least("training.evaluate_every", training.evaluate_every, 0)
     _at_least("training.keep_checkpoints", training.keep_checkpoints, 1)
     _at_least("training.early_stopping.patience", training.early_stopping.patience, 1)
+    _at_least("training.early_stopping.min_delta", training.early_stopping.min_delta, 0)
     _at_least("training.overfit_batches", training.overfit_batches, 0)
-    _at_least("optimizer.lr", config.optimizer.lr, 0, above=True)
-    _at_least("schedule.warmup_epochs", config.schedule.warmup_epochs, 0)
-    _at_least("data.train_examples", config.data.train_examples, 1)
-    _at_least("model.input_size", config.model.input_size, 1)
-    _at_least("model.num_classes", config.model.num_classes, 2)
+    _at_least("training.intra_threads", training.intra_threads, 0)
+    _at_least("training.inter_threads", training.inter_threads, 0)
     _at_least("strategy.logical_devices", config.strategy.logical_devices, 1)
-    _within("data.validation_fraction", config.data.validation_fraction, 0, 1)
-    if isinstance(config.optimizer, SGDConfig):
-        _within("optimizer.momentum", config.optimizer.momentum, 0, 1)
-        _at_least("optimizer.weight_decay", config.optimizer.weight_decay, 0)
+
+
+def _check_data(data: DataConfig) -> None:
+    _at_least("data.train_examples", data.train_examples, 1)
+    _at_least("data.image_size", data.image_size, 1)
+    _at_least("data.channels", data.channels, 1)
+    _at_least("data.memory_limit_mb", data.memory_limit_mb, 1)
+    _at_least("data.shuffle_window", data.shuffle_window, 1)
+    _within("data.validation_fraction", data.validation_fraction, 0, 1)
+
+
+def _check_optimizer(optimizer: OptimizerConfig) -> None:
+    _at_least("optimizer.lr", optimizer.lr, 0, above=True)
+    if isinstance(optimizer, SGDConfig):
+        _within("optimizer.momentum", optimizer.momentum, 0, 1)
+        _at_least("optimizer.weight_decay", optimizer.weight_decay, 0)
+        _check_groups(optimizer)
+    if isinstance(optimizer, AdamConfig):
+        _within("optimizer.beta_1", optimizer.beta_1, 0, 1)
+        _within("optimizer.beta_2", optimizer.beta_2, 0, 1)
+        _at_least("optimizer.epsilon", optimizer.epsilon, 0, above=True)
+        _at_least("optimizer.weight_decay", optimizer.weight_decay, 0)
+
+
+def _check_schedule(config: Config) -> None:
+    schedule, training = config.schedule, config.training
+    _at_least("schedule.warmup_epochs", schedule.warmup_epochs, 0)
+    if training.steps is None and schedule.warmup_epochs > training.epochs:
+        raise ConfigError(
+            f"schedule.warmup_epochs={schedule.warmup_epochs:g}: expected at most "
+            f"training.epochs={training.epochs}, or the full rate is never reached"
+        )
+    if isinstance(schedule, StepsConfig | PlateauConfig):
+        _at_least("schedule.divisor", schedule.divisor, 1, above=True)
+    if isinstance(schedule, PlateauConfig):
+        _at_least("schedule.patience", schedule.patience, 1)
+        _at_least("schedule.min_delta", schedule.min_delta, 0)
+        _at_least("schedule.reductions", schedule.reductions, 0)
+    if isinstance(schedule, StepsConfig) and sorted(set(schedule.epochs)) != schedule.epochs:
+        raise ConfigError(f"schedule.epochs={schedule.epochs}: expected increasing epochs")
+    if isinstance(schedule, CosineConfig):
+        _within("schedule.final_fraction", schedule.final_fraction, 0, 1, closed=True)
+
+
+def check_model(model: ModelConfig) -> None:
+    """Raise `ConfigError` for the first value of a network that cannot be built."""
+    _at_least("model.input_size", model.input_size, 1)
+    _at_least("model.input_channels", model.input_channels, 1)
+    _at_least("model.num_classes", model.num_classes, 2)
+    if model.lrn is not None:
+        _at_least("model.lrn.size", model.lrn.size, 1)
+        _at_least("model.lrn.k", model.lrn.k, 0, above=True)
+        _at_least("model.lrn.alpha", model.lrn.alpha, 0)
+        _at_least("model.lrn.beta", model.lrn.beta, 0)
+    check_stages(model)
 
 
 def check_stages(model: ModelConfig) -> None:
@@ -122,6 +191,10 @@ def _check_stage(key: str, stage: StageConfig) -> None:
     for part in ("units", "kernel", "stride", "columns"):
         _at_least(f"{key}.{part}", getattr(stage, part), 1)
     _within(f"{key}.dropout", stage.dropout, 0, 1)
+    _at_least(f"{key}.weight_std", stage.weight_std, 0)
+    if stage.pool is not None:
+        _at_least(f"{key}.pool.size", stage.pool.size, 1)
+        _at_least(f"{key}.pool.stride", stage.pool.stride, 1)
     if not (stage.padding in ("same", "valid") or stage.padding.isdigit()):
         raise ConfigError(f"{key}.padding={stage.padding}: expected same, valid or a number of pixels")
     if stage.units is not None and stage.units % stage.columns:
@@ -157,20 +230,100 @@ def _check_last(key: str, stage: StageConfig, model: ModelConfig) -> None:
         )
 
 
-def _check_augment(config: Config) -> None:
-    augment = config.augment
+def check_augment_order(augment: AugmentConfig) -> None:
+    """Raise `ConfigError` unless `augment.order` names operations that can follow on one another."""
     for name in augment.order:
         one_of("augment.order", name, AUGMENT_OPS)
     if len(set(augment.order)) < len(augment.order):
         raise ConfigError(f"augment.order={augment.order}: expected each operation at most once")
-    if augment.pca is not None:
-        one_of("augment.pca.scale", augment.pca.scale, ("eigenvalue", "deviation"))
+    active = _active(augment)
+    users = [place for place, name in enumerate(active) if _takes_statistics(augment, name)]
+    if users and "scale" in active[users[0] : users[-1]]:
+        raise ConfigError(
+            f"augment.order={augment.order}: expected scale not to stand between pca and subtract_mean, whose "
+            f"statistics have one unit"
+        )
+
+
+def _active(augment: AugmentConfig) -> list[str]:
+    return [name for name in augment.order if getattr(augment, name) is not None]
+
+
+def _takes_statistics(augment: AugmentConfig, name: str) -> bool:
+    """Whether an operation uses the mean or the covariance of the training split."""
+    mean = augment.subtract_mean
+    return name == "pca" or (name == "subtract_mean" and mean is not None and mean.values is None)
+
+
+def _check_augment(config: Config) -> None:
+    augment = config.augment
+    check_augment_order(augment)
+    _check_geometry(augment)
+    _check_colour(augment)
+    _check_channels(config)
+
+
+def _check_geometry(augment: AugmentConfig) -> None:
+    """What operations that move pixels are given."""
+    for name in ("resize", "center_crop", "random_crop", "random_resized_crop", "pad_crop"):
+        if (op := getattr(augment, name)) is not None:
+            _at_least(f"augment.{name}.size", op.size, 1)
     if augment.resize is not None:
         one_of("augment.resize.method", augment.resize.method, METHODS)
+    if augment.pad_crop is not None:
+        _at_least("augment.pad_crop.padding", augment.pad_crop.padding, 0)
+    if augment.flip is not None:
+        _within("augment.flip.probability", augment.flip.probability, 0, 1, closed=True)
+    if augment.rotate is not None:
+        _within("augment.rotate.degrees", augment.rotate.degrees, 0, 180, closed=True)
+    if (crop := augment.random_resized_crop) is not None:
+        key = "augment.random_resized_crop"
+        for part in ("min_area", "min_ratio", "max_ratio"):
+            _at_least(f"{key}.{part}", getattr(crop, part), 0, above=True)
+        _within(f"{key}.max_area", crop.max_area, 0, 1, closed=True)
+        _ordered(key, crop, "min_area", "max_area")
+        _ordered(key, crop, "min_ratio", "max_ratio")
+        _at_least(f"{key}.eval_resize", crop.eval_resize, crop.size)
+
+
+def _check_colour(augment: AugmentConfig) -> None:
+    """What operations that change values are given."""
+    if augment.pca is not None:
+        one_of("augment.pca.scale", augment.pca.scale, ("eigenvalue", "deviation"))
+        _at_least("augment.pca.std", augment.pca.std, 0)
+    if augment.brightness is not None:
+        _at_least("augment.brightness.max_delta", augment.brightness.max_delta, 0)
+    for name in ("contrast", "saturation"):
+        if (op := getattr(augment, name)) is not None:
+            _at_least(f"augment.{name}.lower", op.lower, 0)
+            _at_least(f"augment.{name}.upper", op.upper, 0)
+            _ordered(f"augment.{name}", op, "lower", "upper")
+    if augment.scale is not None:
+        divisors = augment.scale.channel_divisors
+        _not_zero("augment.scale.divisor", [augment.scale.divisor], augment.scale.divisor)
+        _not_zero("augment.scale.channel_divisors", divisors or [], divisors)
+
+
+def _not_zero(key: str, numbers: Sequence[float], value: Any) -> None:
+    if not all(math.isfinite(number) and number for number in numbers):
+        raise ConfigError(f"{key}={value}: expected finite numbers other than 0")
+
+
+def _check_channels(config: Config) -> None:
+    """Operations for colour images only, and those with a number for each channel."""
+    augment, data = config.augment, config.data
+    active = _active(augment)
     for name in ("pca", "saturation"):
-        if name in augment.order and getattr(augment, name) is not None and config.data.channels != 3:
+        if name in active and data.channels != 3:
             raise ConfigError(
-                f"augment.{name}: needs 3 colour channels, data={config.data.name} has {config.data.channels}"
+                f"augment.{name}: needs 3 colour channels, data={data.name} has {data.channels}"
+            )
+    for name, part in (("subtract_mean", "values"), ("scale", "channel_divisors")):
+        numbers = getattr(getattr(augment, name), part) if name in active else None
+        if numbers is not None and len(numbers) != data.channels:
+            raise ConfigError(
+                f"augment.{name}.{part}={numbers}: expected one number for each of the {data.channels} channels of "
+                f"data={data.name}"
             )
 
 
@@ -212,8 +365,8 @@ def _check_training(config: Config) -> None:
     training, strategy = config.training, config.strategy
     checkpoint_interval(training.checkpoint_every)
     one_of("strategy", strategy.name, STRATEGIES)
-    replicas = strategy.logical_devices if strategy.name == "mirrored" and strategy.logical_devices else 1
-    check_replicas(training.batch_size, replicas)
+    if strategy.name != "one_device":
+        check_replicas(training.batch_size, strategy.logical_devices or 1)
     if training.eager and training.jit_compile:
         raise ConfigError("training.eager=true: excludes training.jit_compile=true; choose one")
     if training.deterministic and training.jit_compile and _has_max_pool(config.model):
@@ -221,11 +374,6 @@ def _check_training(config: Config) -> None:
             "training.deterministic=true: excludes training.jit_compile=true, as XLA has no deterministic gradient of "
             "max pooling; choose one"
         )
-    if (
-        isinstance(config.schedule, StepsConfig)
-        and sorted(set(config.schedule.epochs)) != config.schedule.epochs
-    ):
-        raise ConfigError(f"schedule.epochs={config.schedule.epochs}: expected increasing epochs")
     if training.probe.stop_below is not None and not training.probe.every:
         raise ConfigError("training.probe.stop_below is set, but training.probe.every=0 measures nothing")
 
@@ -240,10 +388,8 @@ def check_replicas(batch_size: int, replicas: int) -> None:
         raise ConfigError(f"training.batch_size={batch_size}: expected a multiple of the {replicas} replicas")
 
 
-def _check_groups(config: Config) -> None:
-    if not isinstance(config.optimizer, SGDConfig):
-        return
-    for name, group in config.optimizer.groups.items():
+def _check_groups(optimizer: SGDConfig) -> None:
+    for name, group in optimizer.groups.items():
         key = f"optimizer.groups.{name}"
         try:
             re.compile(group.match)

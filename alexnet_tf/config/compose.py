@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_tf.config import schema
-from alexnet_tf.config.checks import ConfigError, check, check_stages
+from alexnet_tf.config.checks import ConfigError, check, check_model
 
 CONFIG_MODULE = "alexnet_tf.conf"
 HYDRA_VERSION = "1.3"
@@ -42,6 +42,7 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> 
     Raises:
         ConfigError: With one line that names the key, what was expected and what came.
     """
+    _require_list(overrides)
     extra = [_search_path(config_dir)] if config_dir else []
     register_schemas()
     outer, GlobalHydra.instance().hydra = (
@@ -72,6 +73,7 @@ def compose_model(
     Raises:
         ConfigError: As `compose`.
     """
+    _require_list(overrides)
     model = compose(["augment=center", *overrides]).model
     merged = OmegaConf.merge(OmegaConf.structured(schema.ModelConfig), to_dict(model))
     try:
@@ -79,10 +81,10 @@ def compose_model(
     except (OmegaConfBaseException, TypeError) as error:
         raise ConfigError(explain(error)) from error
     assert isinstance(result, schema.ModelConfig)
-    check_stages(result)
-    return dataclasses.replace(
-        result, num_classes=result.num_classes or 1000, input_channels=result.input_channels or 3
-    )
+    check_model(result)
+    classes = 1000 if result.num_classes is None else result.num_classes
+    channels = 3 if result.input_channels is None else result.input_channels
+    return dataclasses.replace(result, num_classes=classes, input_channels=channels)
 
 
 def resolve(composed: DictConfig) -> schema.Config:
@@ -121,6 +123,7 @@ def from_dict(content: Mapping[str, Any], overrides: Iterable[str] = ()) -> sche
     Raises:
         ConfigError: If the content does not fit this version's schema.
     """
+    _require_list(overrides)
     base = OmegaConf.structured(schema.Config)
     try:
         for group in ("optimizer", "schedule"):
@@ -140,11 +143,14 @@ def is_compose_error(error: BaseException) -> bool:
     """Whether an error is what Hydra and OmegaConf raise for wrong input, rather than a bug."""
     if isinstance(error, HydraException | OmegaConfBaseException | yaml.YAMLError):
         return True
-    # OmegaConf fails with the first two where a section that is null is given a key, Hydra with the last for `model=null`.
+    # OmegaConf fails with the first two where a section that is null is given a key, Hydra with the last for `model=null`
+    # and for options that exclude each other.
     last = traceback.extract_tb(error.__traceback__)[-1:]
     if isinstance(error, AssertionError | AttributeError):
         return "omegaconf" in last[0].filename
-    return isinstance(error, ValueError) and str(error).startswith("Config group override")
+    return isinstance(error, ValueError) and str(error).startswith(
+        ("Config group override", "Only one of --run")
+    )
 
 
 def explain(error: BaseException) -> str:
@@ -158,6 +164,11 @@ def explain(error: BaseException) -> str:
     if message.startswith("Config group override"):
         groups = [name for name in _names(schema.Config) if _names(_type_at(name)) and name != "study"]
         return f"null is no choice: expected the name of a member for each of the groups {', '.join(groups)}"
+    if ambiguous := re.search(r"Ambiguous value for argument '(.*)'", message):
+        return (
+            f"{ambiguous[1]}: expected one value; add -m to sweep over several, or write a list as key=[a,b] and a text "
+            f"in quotes"
+        )
     place = re.search(r"In '([^']+)'", message)
     where = f"{place[1]}.yaml: " if place else ""
     key = next(iter(re.findall(r"^\s*full_key: (\S+)", message, re.M)), "")
@@ -207,6 +218,12 @@ def _explain_value(message: str, key: str) -> str:
         return f"{name}: a value is needed; set it on the command line or in a file"
     expected = f". {_expected(key)}" if _expected(key) and "expected one of" not in message else ""
     return f"{key + ': ' if key and key not in message.partition('full_key')[0] else ''}{_first_line(message)}{expected}"
+
+
+def _require_list(overrides: Iterable[str]) -> None:
+    """Refuse one string, which would be read letter by letter."""
+    if isinstance(overrides, str):
+        raise ConfigError(f'overrides="{overrides}": expected a list of overrides, came a string')
 
 
 def _search_path(config_dir: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from alexnet_tf.config.checks import check_augment_order
 from alexnet_tf.config.schema import AugmentConfig
 from alexnet_tf.data.augment import OPS, Apply
 
@@ -31,24 +32,10 @@ def active_ops(config: AugmentConfig) -> list[tuple[str, Any]]:
     """Return (name, its config) of the operations that are on, in order.
 
     Raises:
-        ValueError: An unknown name, or one that is there twice, or `scale` between two operations that use
-            the statistics (which have one unit).
+        ConfigError: The order is wrong, see `check_augment_order`.
     """
-    unknown = [name for name in config.order if name not in OPS]
-    if unknown:
-        raise ValueError(
-            f"augment.order has the unknown op {unknown[0]!r}. Expected some of {', '.join(OPS)}."
-        )
-    double = [name for name in OPS if config.order.count(name) > 1]
-    if double:
-        raise ValueError(f"augment.order has {double[0]} more than once.")
-    active = [(name, getattr(config, name)) for name in config.order if getattr(config, name) is not None]
-    users = [place for place, (name, op) in enumerate(active) if OPS[name].needs_statistics(op)]
-    if users and any(name == "scale" for name, _ in active[users[0] : users[-1]]):
-        raise ValueError(
-            "augment.order: scale must not stand between pca and subtract_mean: their unit differs."
-        )
-    return active
+    check_augment_order(config)
+    return [(name, getattr(config, name)) for name in config.order if getattr(config, name) is not None]
 
 
 def make_preprocessing(

@@ -6,7 +6,8 @@ from typing import Any
 
 import keras
 
-from alexnet_tf.config import ConfigError, check_stages, compose_model
+from alexnet_tf.config import ConfigError, compose_model
+from alexnet_tf.config.checks import check_model
 from alexnet_tf.config.schema import (
     Init,
     LRNScope,
@@ -86,11 +87,11 @@ def build(config: ModelConfig, *, dtype: str = "float32", seed: int = 0) -> kera
         stage_dtype = outer_dtype if name == last else dtype
         if stage.kind == StageKind.dense and len(x.shape) == 4:
             x = keras.layers.Flatten(dtype=stage_dtype, name="flatten")(x)
-        for layer in _stage_layers(name, stage, config, stage_dtype, seed):
-            try:
+        try:
+            for layer in _stage_layers(name, stage, config, stage_dtype, seed):
                 x = layer(x)
-            except ValueError as error:  # a size that does not fit, which the layer explains
-                raise ConfigError(f"model.stages.{name}: {error}") from error
+        except ValueError as error:  # a value or a size that does not fit, which the layer explains
+            raise ConfigError(f"model.stages.{name}: {' '.join(str(error).split())}") from error
     return keras.Model(images, x, name=config.name)
 
 
@@ -231,9 +232,8 @@ def _activation_name(stage: StageConfig, config: ModelConfig) -> str:
 def _check(config: ModelConfig, dtype: str) -> None:
     """Raise a ConfigError for what does not make a network."""
     for key in ("num_classes", "input_channels"):
-        value = getattr(config, key)
-        if value is None or value < 1:
-            raise ConfigError(f"model.{key}={value}: expected a positive number to build {config.name} with")
+        if getattr(config, key) is None:
+            raise ConfigError(f"model.{key}=None: expected a positive number to build {config.name} with")
     if dtype not in DTYPES:
         raise ConfigError(f"dtype={dtype}: expected one of {', '.join(DTYPES)}")
-    check_stages(config)
+    check_model(config)

@@ -80,12 +80,21 @@ def load(path: Path) -> Checkpoint:
 
 
 def load_newest(run: RunFolder) -> tuple[Path, Checkpoint] | None:
-    """The newest undamaged checkpoint of a run, or None where there is none; a damaged one is reported."""
-    for path in reversed(run.checkpoints()):
+    """The newest undamaged checkpoint of a run, or None where there is none at all.
+
+    Raises:
+        RunError: If there are some, but all are damaged: to start again must be the user's decision.
+    """
+    paths = run.checkpoints()
+    for path in reversed(paths):
         try:
             return path, load(path)
         except RunError as error:
             logging.getLogger(__name__).warning("%s; going back to the one before it", error)
+    if paths:
+        raise RunError(
+            f"{paths[-1].parent}: all {len(paths)} checkpoints are damaged; remove them to start from step 0"
+        )
     return None
 
 

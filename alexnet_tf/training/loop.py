@@ -49,7 +49,9 @@ class Counters:
     totals: list[float] = field(default_factory=lambda: [0.0] * 4)
     """Sums of the present epoch, as `evaluation.tally` gives them."""
     best_error: float = math.inf
-    best_epoch: int = 0
+    improved_error: float = math.inf
+    """The validation error that early stopping compares with, and its epoch."""
+    improved_epoch: int = 0
     stop_reason: str | None = None
 
 
@@ -94,7 +96,6 @@ class Loop:
             Stopped: If a signal came; the state is saved.
             DivergedError: If the loss is no longer a number.
         """
-        self.restore()
         self._write_status(State.running)
         set_group_rates(self.optimizer, self.changed_rates())  # before any callback, which may set another
         with self.stop_signal:
@@ -174,7 +175,7 @@ class Loop:
         if c.step % self.steps_per_epoch == 0:
             c.totals, c.epoch_seconds = [0.0] * 4, 0.0
             self.totals = tf.constant(c.totals, tf.float64)
-        if self.interval and (best or self.finished() or self._due("epoch checkpoint")):
+        if self.interval and (best or self.finished() or self._due("checkpoint")):
             self.save(best=best)
         self._write_status(State.running)
         if self.stop_signal.received and not self.finished():
@@ -190,17 +191,14 @@ class Loop:
         step, training = self.counters.step, self.config.training
         if what == "probe":
             return training.probe.every > 0 and step % training.probe.every == 0
-        if what == "checkpoint":
-            return self.interval is not None and self.interval[1] == "step" and step % self.interval[0] == 0
-        if what == "epoch checkpoint":
-            return (
-                self.interval is not None
-                and self.interval[1] == "epoch"
-                and self.epoch % self.interval[0] == 0
-            )
+        if what == "checkpoint" and self.interval is not None:
+            every, unit = self.interval
+            return (step if unit == "step" else step / self.steps_per_epoch) % every == 0
         every = training.evaluate_every
-        return "validation" in self.source.splits and (
-            self.finished() or (every > 0 and self.epoch % every == 0)
+        return (
+            what == "validation"
+            and "validation" in self.source.splits
+            and (self.finished() or (every > 0 and self.epoch % every == 0))
         )
 
     def finish(self) -> None:
@@ -314,10 +312,11 @@ class Loop:
         """Whether a validation error is the best so far; the schedule and early stopping hear of it."""
         c, stopping = self.counters, self.config.training.early_stopping
         reason = self.schedule.after_epoch(error)
-        best = error < c.best_error - stopping.min_delta
-        if best:
-            c.best_error, c.best_epoch = error, self.epoch
-        elif stopping.patience and self.epoch - c.best_epoch >= stopping.patience and not reason:
+        best = error < c.best_error
+        c.best_error = min(error, c.best_error)
+        if error < c.improved_error - stopping.min_delta:
+            c.improved_error, c.improved_epoch = error, self.epoch
+        elif stopping.patience and self.epoch - c.improved_epoch >= stopping.patience and not reason:
             reason = f"no better validation error in {stopping.patience} epochs"
         c.stop_reason = c.stop_reason or reason
         return best
@@ -348,8 +347,11 @@ class Loop:
         content = checkpoint.Checkpoint(arrays, state)
         self.keeper.save(self.counters.step, content, best=best)
 
-    def restore(self) -> None:
-        """Continue from the newest checkpoint, if there is one.
+    def restore(self, *, changed: bool) -> None:
+        """Continue from the newest checkpoint, if there is one; nothing is written.
+
+        Args:
+            changed: Whether the config has changed since: then what ended the run before is judged anew.
 
         Raises:
             RunError: If it belongs to other data or another model.
@@ -366,7 +368,8 @@ class Loop:
             )
         checkpoint.restore(self.variables(), content, path)
         self.counters = Counters(**content.state["counters"])
-        self.counters.stop_reason = None  # what ended the run last time is judged anew
+        if changed:
+            self.counters.stop_reason = None
         self.schedule.restore(content.state["schedule"])
         self.metrics.truncate(self.counters.step)
         self.timing.truncate(self.counters.step)

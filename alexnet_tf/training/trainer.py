@@ -1,10 +1,12 @@
 """Training, told from top to bottom: folder, process, data, model, loop."""
 
+import contextlib
+import fcntl
 import math
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +20,7 @@ from alexnet_tf.config import Config, ConfigError, from_dict, to_yaml
 from alexnet_tf.config.schema import Precision
 from alexnet_tf.evaluation import Evaluator
 from alexnet_tf.inference import Run
-from alexnet_tf.runs import RunFolder, State
+from alexnet_tf.runs import RunFolder, State, WrongPathError
 from alexnet_tf.training.callbacks import TensorBoard, make_progress
 from alexnet_tf.training.loop import Loop, Stopped
 from alexnet_tf.training.optimizer import group_rates, make_optimizer
@@ -33,6 +35,26 @@ DTYPES = {
     Precision.float16: "mixed_float16",
 }
 """Keras's dtype policy of each precision."""
+LOCK = ".lock"
+RESUMABLE = (
+    "training.epochs",
+    "training.steps",
+    "training.evaluate_every",
+    "training.eval_batch_size",
+    "training.early_stopping.",
+    "training.probe.stop_below",
+    "training.checkpoint_every",
+    "training.keep_checkpoints",
+    "training.tensorboard",
+    "training.progress",
+    "training.intra_threads",
+    "training.inter_threads",
+    "schedule.",
+    "strategy.",
+    "optimizer.lr",
+    "data.dir",
+)
+"""Keys, or beginnings of keys, that may change when a run goes on: it stays the same run with the same data."""
 
 
 def train(
@@ -43,7 +65,8 @@ def train(
     Args:
         config: As `compose` gives it. With `resume` set, the run of that folder goes on with its own config.
         callbacks: Keras callbacks of your own; batch logs are refreshed at most five times a second.
-        overrides: What the user typed, to be kept with the run; on a resume, what to change in its config.
+        overrides: What was typed, to be kept with the run. On a resume the rest of `config` does not count: what is
+            to change in the run's own config stands here, such as `["training.epochs=20"]`.
 
     Returns:
         The finished run.
@@ -58,23 +81,52 @@ def train(
         raise ConfigError(
             f"study.name={config.study.name}: a study is a sweep, came to one run; use the command with hydra.mode=MULTIRUN"
         )
-    folder, config = _resumed(config, overrides) if config.resume else (None, config)
+    changes = [text for text in overrides if text.partition("=")[0] != "resume"]
+    folder, config = _resumed(config.resume, changes) if config.resume else (None, config)
     configure_process(config)
     source = data.load_source(config.data)
     config = _complete(config, source)
+    # All that can be wrong with the config shows before a new run has a folder, or an old one is touched.
+    strategy = make_strategy(config.strategy, config.training.batch_size)
+    steps_per_epoch = _steps_per_epoch(config, source)
+    network, optimizer = _build(config, strategy)
+    ours = folder is None  # what refuses to go on with a run must leave that run's status alone
     folder = folder or _new_folder(config, overrides)
-    try:
-        _prepare(folder, config, source, callbacks).train()
-    except Stopped:
-        raise
-    except BaseException as error:
-        known = data.explain_error(error, source) if isinstance(error, tf.errors.OpError) else None
-        reason = " ".join(str(known or error).split()) or type(error).__name__
-        folder.write_status(State.failed, reason=reason)
-        if known:
-            raise known from error
-        raise
+    with _locked(folder):
+        try:
+            loop = _prepare(folder, config, source, strategy, network, optimizer, steps_per_epoch, callbacks)
+            loop.restore(changed=bool(changes))
+            ours = True
+            _write_facts(folder, config, source, strategy)
+            loop.train()
+        except Stopped:
+            raise
+        except BaseException as error:
+            known = data.explain_error(error, source)
+            if ours:
+                reason = " ".join(str(known or error).split()) or type(error).__name__
+                folder.write_status(State.failed, reason=reason)
+            if known:
+                raise known from error
+            raise
     return Run(folder.path)
+
+
+@contextlib.contextmanager
+def _locked(folder: RunFolder) -> Iterator[None]:
+    """Keep other processes from training the same run; the system lets go of it however this process ends.
+
+    Raises:
+        WrongPathError: If another process trains it.
+    """
+    with (folder.path / LOCK).open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise WrongPathError(
+                f"{folder.path}: another process is training this run. Expected one at a time"
+            ) from error
+        yield
 
 
 def _new_folder(config: Config, overrides: Sequence[str]) -> RunFolder:
@@ -86,23 +138,32 @@ def _new_folder(config: Config, overrides: Sequence[str]) -> RunFolder:
     return RunFolder.create(path, to_yaml(config), overrides)
 
 
-def _resumed(config: Config, overrides: Sequence[str]) -> tuple[RunFolder, Config]:
-    """The folder of `resume` and its own config, with the values that were typed now on top.
+def _resumed(path: str, changes: Sequence[str]) -> tuple[RunFolder, Config]:
+    """The folder of a run and its own config, with the values that were typed now on top; nothing is written yet.
 
     Raises:
-        ConfigError: If a whole group was typed: a run goes on with its own.
+        WrongPathError: If there is no run.
+        ConfigError: If what was typed would make it another run.
     """
-    assert config.resume is not None
-    folder = RunFolder.open(config.resume)
-    changes = [text for text in overrides if text.partition("=")[0] != "resume"]
-    groups = [text for text in changes if "." not in text.partition("=")[0] and not text.startswith("seed=")]
-    if groups:
+    folder = RunFolder.open(path)
+    for text in changes:
+        key = text.partition("=")[0].lstrip("+")
+        if not key.startswith(RESUMABLE):
+            raise ConfigError(
+                f"{key}: resume={path} goes on with the run's own config. Expected only keys that leave it the same "
+                f"run: {', '.join(RESUMABLE)}"
+            )
+    return folder, from_dict(folder.config_dict(), changes)
+
+
+def _steps_per_epoch(config: Config, source: data.DataSource) -> int:
+    steps = data.num_train_steps(source, config.training.batch_size)
+    wanted = config.training.overfit_batches
+    if wanted > steps:
         raise ConfigError(
-            f"{groups[0]}: resume={config.resume} goes on with the run's own config; only values such as training.epochs=20 can change"
+            f"training.overfit_batches={wanted}: expected at most {steps}, the whole batches of an epoch of {source.name}"
         )
-    config = from_dict(folder.config_dict(), changes)
-    runs.write_text(folder.path / runs.CONFIG, to_yaml(config))
-    return folder, config
+    return wanted or steps
 
 
 def _complete(config: Config, source: data.DataSource) -> Config:
@@ -121,26 +182,42 @@ def _complete(config: Config, source: data.DataSource) -> Config:
         raise ConfigError(
             f"model.input_channels={config.model.input_channels}: expected {channels}, as data={source.name} has"
         )
-    return replace(config, model=replace(config.model, num_classes=asked or classes, input_channels=channels))
+    folder = config.data.dir and str(Path(config.data.dir).absolute())  # the run may be used from elsewhere
+    return replace(
+        config,
+        data=replace(config.data, dir=folder),
+        model=replace(config.model, num_classes=asked or classes, input_channels=channels),
+    )
 
 
-def _prepare(
-    folder: RunFolder, config: Config, source: data.DataSource, callbacks: Sequence[keras.callbacks.Callback]
-) -> Loop:
-    """Statistics, model, optimizer, schedule and step of a run."""
-    training = config.training
-    strategy = make_strategy(config.strategy, training.batch_size)
-    _write_environment(folder, strategy)
-    statistics = _statistics(folder, config, source)
-    steps_per_epoch = training.overfit_batches or data.num_train_steps(source, training.batch_size)
-    total_steps = training.steps or training.epochs * steps_per_epoch
+def _build(
+    config: Config, strategy: tf.distribute.Strategy
+) -> tuple[keras.Model, keras.optimizers.Optimizer]:
+    """The network and its optimizer, with all their variables."""
     with strategy.scope():
-        network = model.build(config.model, dtype=DTYPES[training.precision], seed=config.seed)
+        network = model.build(config.model, dtype=DTYPES[config.training.precision], seed=config.seed)
         optimizer = make_optimizer(config.optimizer)
-        if training.precision == Precision.float16:
+        if config.training.precision == Precision.float16:
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(network.trainable_variables)
         network.compile(optimizer=optimizer, jit_compile=False)  # so that callbacks find `model.optimizer`
+    network.stop_training = False
+    return network, optimizer
+
+
+def _prepare(
+    folder: RunFolder,
+    config: Config,
+    source: data.DataSource,
+    strategy: tf.distribute.Strategy,
+    network: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    steps_per_epoch: int,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> Loop:
+    """Statistics, schedule, step, display: what is left to make of a run."""
+    training = config.training
+    total_steps = training.steps or training.epochs * steps_per_epoch
     epochs = math.ceil(total_steps / steps_per_epoch)
     watchers = make_progress(training.progress, epochs, steps_per_epoch, total_steps)
     if training.tensorboard:
@@ -148,12 +225,11 @@ def _prepare(
     callback_list = keras.callbacks.CallbackList(
         [*watchers, *callbacks], model=network, epochs=epochs, steps=steps_per_epoch
     )
-    network.stop_training = False
     return Loop(
         run=folder,
         config=config,
         source=source,
-        statistics=statistics,
+        statistics=_statistics(folder, config, source),
         strategy=strategy,
         model=network,
         optimizer=optimizer,
@@ -169,7 +245,6 @@ def _prepare(
 def _statistics(folder: RunFolder, config: Config, source: data.DataSource) -> data.Statistics | None:
     """The statistics of the training split: the run's own on a resume, else computed or cached, and stored."""
     path = folder.path / runs.STATISTICS
-    runs.write_json(folder.path / runs.DATASET, source.describe())
     if path.exists():
         return data.Statistics.load(path)
     statistics = data.compute_statistics(source, config.augment)
@@ -178,11 +253,15 @@ def _statistics(folder: RunFolder, config: Config, source: data.DataSource) -> d
     return statistics
 
 
-def _write_environment(folder: RunFolder, strategy: tf.distribute.Strategy) -> None:
-    """Write `environment.json`."""
+def _write_facts(
+    folder: RunFolder, config: Config, source: data.DataSource, strategy: tf.distribute.Strategy
+) -> None:
+    """Write the config as it is now, `dataset.json` and `environment.json`."""
     packages = ("tensorflow", "keras", "numpy", "hydra-core", "tensorflow-datasets")
+    before = folder.environment() if (folder.path / runs.ENVIRONMENT).exists() else {}
     content: dict[str, Any] = {
-        "start": runs.now(),
+        "start": before.get("start", runs.now()),
+        "resumed": [*before.get("resumed", []), *([runs.now()] if before else [])],
         "command_folder": Path.cwd().name,
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -192,13 +271,20 @@ def _write_environment(folder: RunFolder, strategy: tf.distribute.Strategy) -> N
         "devices": [device.name for device in tf.config.list_logical_devices()],
         "replicas": strategy.num_replicas_in_sync,
     }
+    runs.write_text(folder.path / runs.CONFIG, to_yaml(config))
+    runs.write_json(folder.path / runs.DATASET, source.describe())
     runs.write_json(folder.path / runs.ENVIRONMENT, content)
 
 
 def _git_commit() -> str | None:
     """The commit of the checkout that this package runs from, `-dirty` if it has changes; None outside one."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        # An installed package may lie inside a repository of its user's, which does not track it.
+        subprocess.run(
+            [*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=True, timeout=10
+        )
+        describe = [*git, "describe", "--always", "--dirty", "--abbrev=40"]
+        return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

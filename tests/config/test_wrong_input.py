@@ -1,6 +1,18 @@
+import hydra
 import pytest
 
-from alexnet_tf.config import ConfigError, check_replicas, checkpoint_interval, compose, compose_model
+from alexnet_tf.config import (
+    HYDRA_VERSION,
+    ConfigError,
+    check_replicas,
+    checkpoint_interval,
+    compose,
+    compose_model,
+    explain,
+    from_dict,
+    is_compose_error,
+    to_dict,
+)
 
 # Overrides, and what the one line must hold: the key, and what was expected or the choices there are.
 WRONG = [
@@ -61,6 +73,60 @@ WRONG = [
     ("schedule=steps schedule.epochs=[30,10]", ["schedule.epochs=[30, 10]", "increasing"]),
     ("optimizer.groups.biases.match='('", ["optimizer.groups.biases.match=(", "regular expression"]),
     ("optimizer.groups.biases.lr=-1", ["optimizer.groups.biases.lr=-1", "at least 0"]),
+    ("training.intra_threads=-1", ["training.intra_threads=-1", "at least 0"]),
+    ("training.inter_threads=-1", ["training.inter_threads=-1", "at least 0"]),
+    ("training.probe.every=5 training.probe.stop_below=-3", ["training.probe.stop_below=-3", "from 0 to 1"]),
+    ("training.early_stopping.min_delta=-1", ["training.early_stopping.min_delta=-1", "at least 0"]),
+    ("data.shuffle_window=0", ["data.shuffle_window=0", "at least 1"]),
+    ("data.memory_limit_mb=0", ["data.memory_limit_mb=0", "at least 1"]),
+    ("data.channels=0", ["data.channels=0", "at least 1"]),
+    ("data.image_size=0", ["data.image_size=0", "at least 1"]),
+    ("optimizer=adam optimizer.beta_1=1", ["optimizer.beta_1=1", "0 to below 1"]),
+    ("optimizer=adam optimizer.beta_2=-0.1", ["optimizer.beta_2=-0.1", "0 to below 1"]),
+    ("optimizer=adam optimizer.epsilon=0", ["optimizer.epsilon=0", "more than 0"]),
+    ("optimizer=adam optimizer.weight_decay=-1", ["optimizer.weight_decay=-1", "at least 0"]),
+    ("schedule=steps schedule.divisor=0 schedule.epochs=[1]", ["schedule.divisor=0", "more than 1"]),
+    ("schedule=plateau schedule.divisor=0", ["schedule.divisor=0", "more than 1"]),
+    ("schedule=plateau schedule.divisor=1", ["schedule.divisor=1", "more than 1"]),
+    ("schedule=plateau schedule.patience=0", ["schedule.patience=0", "at least 1"]),
+    ("schedule=plateau schedule.min_delta=-1", ["schedule.min_delta=-1", "at least 0"]),
+    ("schedule=plateau schedule.reductions=-1", ["schedule.reductions=-1", "at least 0"]),
+    ("schedule=cosine schedule.final_fraction=2", ["schedule.final_fraction=2", "from 0 to 1"]),
+    ("schedule.warmup_epochs=1000", ["schedule.warmup_epochs=1000", "at most training.epochs=10"]),
+    ("model.input_size=-4", ["model.input_size=-4", "at least 1"]),
+    ("model.input_channels=0", ["model.input_channels=0", "at least 1"]),
+    ("model.lrn.size=0", ["model.lrn.size=0", "at least 1"]),
+    ("model.lrn.k=0", ["model.lrn.k=0", "more than 0"]),
+    ("model.lrn.alpha=-1", ["model.lrn.alpha=-1", "at least 0"]),
+    ("model.lrn.beta=-1", ["model.lrn.beta=-1", "at least 0"]),
+    ("model.stages.conv1.weight_std=-1", ["model.stages.conv1.weight_std=-1", "at least 0"]),
+    ("model.stages.conv1.pool.size=0", ["model.stages.conv1.pool.size=0", "at least 1"]),
+    ("model.stages.conv1.pool.stride=0", ["model.stages.conv1.pool.stride=0", "at least 1"]),
+    # operations
+    ("augment.scale.divisor=0", ["augment.scale.divisor=0", "other than 0"]),
+    ("augment.scale.channel_divisors=[0]", ["augment.scale.channel_divisors=[0", "other than 0"]),
+    ("augment.scale.channel_divisors=[1,2]", ["augment.scale.channel_divisors=[1", "each of the 1 channels"]),
+    ("augment.scale.channel_divisors=[]", ["augment.scale.channel_divisors=[]", "each of the 1 channels"]),
+    ("augment.subtract_mean.values=[1,2,3]", ["augment.subtract_mean.values=[1", "each of the 1 channels"]),
+    ("data=cifar10 model=cifar_quick augment.order=[resize,pca,scale,subtract_mean]", ["augment.order=", "scale"]),
+    ("augment.resize.size=0", ["augment.resize.size=0", "at least 1"]),
+    ("augment.center_crop.size=0", ["augment.center_crop.size=0", "at least 1"]),
+    ("augment.random_crop.size=0", ["augment.random_crop.size=0", "at least 1"]),
+    ("augment.pad_crop.size=0", ["augment.pad_crop.size=0", "at least 1"]),
+    ("augment.pad_crop.padding=-1", ["augment.pad_crop.padding=-1", "at least 0"]),
+    ("augment.flip.probability=7", ["augment.flip.probability=7", "from 0 to 1"]),
+    ("augment.rotate.degrees=181", ["augment.rotate.degrees=181", "from 0 to 180"]),
+    ("augment.pca.std=-1", ["augment.pca.std=-1", "at least 0"]),
+    ("augment.brightness.max_delta=-1", ["augment.brightness.max_delta=-1", "at least 0"]),
+    ("augment.contrast.lower=-1", ["augment.contrast.lower=-1", "at least 0"]),
+    ("augment.saturation.lower=2", ["augment.saturation.lower=2", "at most augment.saturation.upper=1.2"]),
+    ("augment.random_resized_crop.size=0", ["augment.random_resized_crop.size=0", "at least 1"]),
+    ("augment.random_resized_crop.min_area=0", ["augment.random_resized_crop.min_area=0", "more than 0"]),
+    ("augment.random_resized_crop.max_area=2", ["augment.random_resized_crop.max_area=2", "from 0 to 1"]),
+    ("augment.random_resized_crop.max_area=0.01", ["augment.random_resized_crop.min_area=0.08", "max_area=0.01"]),
+    ("augment.random_resized_crop.min_ratio=0", ["augment.random_resized_crop.min_ratio=0", "more than 0"]),
+    ("augment.random_resized_crop.min_ratio=2", ["augment.random_resized_crop.min_ratio=2", "max_ratio=1.3"]),
+    ("augment.random_resized_crop.eval_resize=1", ["augment.random_resized_crop.eval_resize=1", "at least"]),
     ("data=tfds", ["data.name", "value is needed"]),
     ("+model.stages.fc9={kind:dense}", ["model.stages.fc9", "YAML file"]),
     ("+optimizer.groups.late.lr=1", ["optimizer.groups.late", "YAML file"]),
@@ -74,6 +140,7 @@ WRONG = [
         "strategy=mirrored strategy.logical_devices=4 training.batch_size=2",
         ["training.batch_size=2", "multiple of the 4 replicas"],
     ),
+    ("strategy.logical_devices=4 training.batch_size=6", ["training.batch_size=6", "multiple of the 4 replicas"]),
     ("training.eager=true training.jit_compile=true", ["training.eager", "training.jit_compile"]),
     ("training.deterministic=true training.jit_compile=true", ["training.deterministic", "max pooling"]),
     ("training.probe.stop_below=0.1", ["training.probe.stop_below", "training.probe.every=0"]),
@@ -87,7 +154,8 @@ WRONG = [
     # syntax
     ("training.batch_size==", ["training.batch_size==", "key=value"]),
     ("{a", ["{a", "override syntax"]),
-    ("model=alexnet,cifar_quick", ["model=alexnet,cifar_quick"]),
+    ("model=alexnet,cifar_quick", ["model=alexnet,cifar_quick", "-m"]),
+    ("seed=0,1", ["seed=0,1", "one value", "add -m to sweep"]),
 ]  # fmt: skip
 
 
@@ -124,3 +192,52 @@ def test_replicas_divide_the_batch():
 def test_networks_alone_are_checked_too():
     with pytest.raises(ConfigError, match=r"model\.stages\.conv5_: .*logits|model\.stages\.conv5: .*logits"):
         compose_model(["model=alexnet", "~model.stages.fc6", "~model.stages.fc7", "~model.stages.fc8"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_classes": 0}, "model.num_classes=0: expected at least 2"),
+        ({"num_classes": 1}, "model.num_classes=1: expected at least 2"),
+        ({"input_channels": 0}, "model.input_channels=0: expected at least 1"),
+        ({"input_size": -4}, "model.input_size=-4: expected at least 1"),
+        ({"lrn": {"size": 0}}, "model.lrn.size=0: expected at least 1"),
+        ({"stages": {"conv1": {"pool": {"size": 0}}}}, "model.stages.conv1.pool.size=0: expected at least 1"),
+    ],
+)
+def test_changes_to_a_network_are_checked(changes, message):
+    with pytest.raises(ConfigError) as caught:
+        compose_model(["model=alexnet"], changes)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("take", [compose, compose_model, lambda text: from_dict(to_dict(compose()), text)])
+def test_a_string_is_no_list_of_overrides(take):
+    with pytest.raises(ConfigError, match=r'^overrides="model=alexnet": expected a list of overrides'):
+        take("model=alexnet")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["schedule.warmup_epochs=10"],
+        ["schedule.warmup_epochs=1000", "training.steps=5"],
+        ["strategy=one_device", "strategy.logical_devices=4", "training.batch_size=6"],
+        ["augment.scale.channel_divisors=[2]", "augment.subtract_mean.values=[100]"],
+        ["augment.order=[resize]", "augment.subtract_mean.values=[1,2,3]"],  # an operation that does not run
+        ["augment.order=[resize,pca,subtract_mean]", "augment.pca=null"],
+        ["augment.flip.probability=1", "augment.rotate.degrees=180", "training.intra_threads=0"],
+    ],
+)
+def test_the_limits_themselves_are_allowed(overrides):
+    compose(overrides)
+
+
+def test_hydra_options_that_exclude_each_other(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["alexnet train", "-m", "seed=0,1", "--cfg", "job"])
+    application = hydra.main(config_path=None, version_base=HYDRA_VERSION)(lambda config: None)  # noqa: ARG005
+    with pytest.raises(ValueError, match="Only one of --run") as caught:
+        application()
+    assert is_compose_error(caught.value)
+    assert explain(caught.value).startswith("Only one of --run, --multirun, --cfg")
+    assert not is_compose_error(ValueError("something else"))

@@ -7,6 +7,8 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
+from alexnet_tf.config import ConfigError
+from alexnet_tf.config.checks import check_augment_order
 from alexnet_tf.config.schema import (
     AugmentConfig,
     BrightnessConfig,
@@ -287,8 +289,11 @@ def test_a_crop_larger_than_the_image_is_an_error(photo: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (AugmentConfig(order=["flop"]), "unknown op 'flop'. Expected some of resize, center_crop"),
-        (AugmentConfig(order=["flip", "flip"], flip=FlipConfig()), "flip more than once"),
+        (AugmentConfig(order=["flop"]), "order=flop: expected one of resize, center_crop"),
+        (
+            AugmentConfig(order=["flip", "flip"], flip=FlipConfig()),
+            r"order=\['flip', 'flip'\]: .*at most once",
+        ),
         (AugmentConfig(order=["scale"], scale=ScaleConfig(divisor=0.0)), "divisor must not be 0"),
         (AugmentConfig(order=["pca"], pca=PCAConfig()), "pca needs the statistics"),
         (AugmentConfig(order=["pca"], pca=PCAConfig(scale="log")), "eigenvalue or deviation. Received 'log'"),
@@ -301,13 +306,27 @@ def test_a_crop_larger_than_the_image_is_an_error(photo: np.ndarray) -> None:
                 scale=ScaleConfig(),
                 pca=PCAConfig(),
             ),
-            "scale must not stand between",
+            "scale not to stand between pca and subtract_mean",
         ),
     ],
 )
 def test_wrong_chains_are_refused(config: AugmentConfig, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_preprocessing(config, None, training=True)
+
+
+def test_the_rule_about_scale_knows_every_op_that_needs_statistics() -> None:
+    assert {name for name, op in CONFIGS.items() if OPS[name].needs_statistics(op)} == {
+        "pca",
+        "subtract_mean",
+    }
+    values = SubtractMeanConfig(values=[1, 2, 3])
+    assert not OPS["subtract_mean"].needs_statistics(values)
+    order = ["pca", "scale", "subtract_mean"]
+    check_augment_order(AugmentConfig(order=order, subtract_mean=values))
+    check_augment_order(AugmentConfig(order=order, pca=None))
+    with pytest.raises(ConfigError, match="scale not to stand between"):
+        check_augment_order(AugmentConfig(order=order))
 
 
 def test_a_mean_of_another_shape_is_refused(statistics: Statistics) -> None:

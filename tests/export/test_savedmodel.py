@@ -18,10 +18,6 @@ from alexnet_tf.export import comparison, export_savedmodel, reload, savedmodel
 from alexnet_tf.inference import Run
 from alexnet_tf.runs import RunError, WrongPathError
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
-
 STRANGER = """
 import sys
 

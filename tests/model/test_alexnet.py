@@ -19,10 +19,6 @@ from alexnet_tf.model import (
     mask_scope,
 )
 
-# Keras 3.15 hands its variables to NumPy 2 without the argument that NumPy asks for, when it saves weights.
-keras_saves = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
-)
 WEIGHTED = ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]
 
 
@@ -307,7 +303,6 @@ np.save(sys.argv[3], model(np.load(sys.argv[2])).numpy())
 """
 
 
-@keras_saves
 def test_a_saved_model_loads_elsewhere(tiny_config, tmp_path):
     model = build(tiny_config({"init": "he_normal", "activation": "leaky_relu"}), seed=2)
     images = np.random.default_rng(0).normal(size=(4, 9, 9, 2)).astype("float32")
@@ -321,7 +316,6 @@ def test_a_saved_model_loads_elsewhere(tiny_config, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), model(images))
 
 
-@keras_saves
 @pytest.mark.parametrize("dtype", ["float64", "mixed_bfloat16"])
 def test_saving_keeps_the_dtype(tiny_config, tmp_path, dtype):
     model = build(tiny_config(), dtype=dtype)
@@ -392,6 +386,13 @@ def test_an_exported_saved_model_gives_the_same_logits(tiny_config, tmp_path):
             {"stages": {"fc4": {"activation": None}}},
             r"fc4: expected the last stage to yield the logits: .*activation=relu",
         ),
+        ({"input_size": -4}, r"model\.input_size=-4: expected at least 1"),
+        ({"num_classes": 1}, r"model\.num_classes=1: expected at least 2"),
+        ({"input_channels": 0}, r"model\.input_channels=0: expected at least 1"),
+        ({"lrn": {"size": 0}}, r"model\.lrn\.size=0: expected at least 1"),
+        ({"stages": {"conv1": {"pool": {"size": 0}}}}, r"conv1\.pool\.size=0: expected at least 1"),
+        # what only the layer itself refuses when it is made
+        ({"stages": {"conv2": {"padding": "²"}}}, r"model\.stages\.conv2: invalid literal"),
         ({"stages": {"fc4": {"units": 5}}}, r"fc4: expected the last stage to yield the logits: .*units=5"),
     ],
 )
@@ -419,6 +420,10 @@ def test_build_model_takes_a_name_and_changes():
         build_model("alexnt")
     with pytest.raises(ConfigError, match=r"droput: no such key"):
         build_model("cifar_quick", droput=1)
+    with pytest.raises(ConfigError, match=r"model\.num_classes=0: expected at least 2"):
+        build_model("cifar_quick", num_classes=0)
+    with pytest.raises(ConfigError, match=r"model\.input_channels=0: expected at least 1"):
+        build_model("cifar_quick", input_channels=0)
 
 
 def test_the_layers_are_ours(tiny_config):

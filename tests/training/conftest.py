@@ -29,15 +29,6 @@ TINY = (
 )
 
 
-@pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Nothing is read from or left in the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        path = tmp_path_factory.mktemp("cache")
-        patch.setenv("ALEXNET_CACHE_DIR", str(path))
-        yield path
-
-
 @pytest.fixture(scope="module", autouse=True)
 def determinism_ends() -> Iterator[None]:
     """`training.deterministic` holds for the process; other tests must not inherit it."""

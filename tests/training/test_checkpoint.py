@@ -131,7 +131,8 @@ def test_a_damaged_newest_is_reported_and_the_one_before_it_used(run, caplog, da
     assert "going back to the one before it" in caplog.text
     for path in run.checkpoints():
         truncate(path)
-    assert checkpoint.load_newest(run) is None
+    with pytest.raises(RunError, match=r"all 3 checkpoints are damaged; remove them to start from step 0"):
+        checkpoint.load_newest(run)
 
 
 def test_without_any_there_is_none(run):

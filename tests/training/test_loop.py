@@ -1,5 +1,6 @@
 """What a run leaves in its folder, checked against the data and NumPy."""
 
+import fcntl
 import os
 import signal
 import struct
@@ -17,9 +18,6 @@ from alexnet_tf.config import ConfigError
 from alexnet_tf.runs import RunError, RunFolder, WrongPathError
 from alexnet_tf.training import DivergedError, Stopped, checkpoint, train
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
 EXAMPLES, VALIDATION, BATCH, STEPS = 330, 359, 64, 5
 
 
@@ -429,7 +427,7 @@ def test_a_folder_with_a_run_is_refused(finished, run):
         ("model.input_channels=3", r"model\.input_channels=3: expected 1, as data=digits has"),
         ("training.batch_size=331", r"training\.batch_size.*1 to 330"),
         ("training.intra_threads=1", r"training\.intra_threads.*TensorFlow has started already"),
-        ("strategy.logical_devices=3", r"strategy\.logical_devices.*TensorFlow has started already"),
+        ("strategy.logical_devices=4", r"strategy\.logical_devices.*TensorFlow has started already"),
     ],
 )
 def test_what_cannot_run_is_refused_in_one_line(run, finished, tmp_path, value, message):
@@ -545,17 +543,71 @@ def test_a_damaged_newest_checkpoint_costs_an_epoch_and_not_the_run(run, resume,
 def test_what_cannot_be_resumed(run, resume, tiny, tmp_path):
     done = run(tmp_path / "run", "training.steps=1")
     newest = done.checkpoints()[-1]
+    config = (done.path / runs.CONFIG).read_text()
+
+    def with_config(old: str, new: str) -> None:
+        assert old in config
+        (done.path / runs.CONFIG).write_text(config.replace(old, new, 1))
+
+    with_config("train_examples: 330", "train_examples: 200")
     with pytest.raises(
         RunError, match=r"the data has changed since it was written \(data=digits\); cannot go on"
     ):
-        resume(done.path, "data.train_examples=200", "training.steps=2")
+        resume(done.path, "training.steps=2")
+    with_config("units: 32", "units: 16")
     with pytest.raises(RunError, match=r"does not fit the model: expected model/.*of shape.*found"):
-        resume(done.path, "data.train_examples=330", "model.stages.conv1.units=16")
-    with pytest.raises(ConfigError, match=r"model=alexnet: resume=.*goes on with the run's own config"):
-        resume(done.path, "model=alexnet")
-    with pytest.raises(ConfigError, match=r"training\.epoch: no such key"):
-        resume(done.path, "training.epoch=3")
+        resume(done.path, "training.steps=2")
+    (done.path / runs.CONFIG).write_text(config)
+    for change in (
+        "model.activation=tanh",
+        "data.train_examples=200",
+        "training.batch_size=8",
+        "model=alexnet",
+    ):
+        with pytest.raises(
+            ConfigError, match=r": resume=.* goes on with the run's own config\. Expected only keys"
+        ):
+            resume(done.path, change)
+    with pytest.raises(ConfigError, match=r"schedule\.patience: no such key"):
+        resume(done.path, "schedule.patience=3")
     with pytest.raises(WrongPathError, match="no such folder"):
         train(tiny(f"resume={tmp_path / 'nowhere'}"))
     assert newest.exists()
     assert Path(done.path / runs.METRICS).exists()
+    assert (done.path / runs.CONFIG).read_text() == config  # a refusal leaves the run as it was
+    assert done.status()["state"] == "finished"
+
+
+def test_a_run_that_stopped_early_is_finished_until_something_changes(run, resume, tmp_path):
+    options = ("training.epochs=30", "training.early_stopping.patience=1", "optimizer.lr=1e-9")
+    done = run(tmp_path / "run", *options)
+    step = done.status()["step"]
+    assert "no better validation error in 1 epochs" in done.status()["reason"]
+    assert resume(done.path).status()["step"] == step
+    assert resume(done.path, "training.early_stopping.patience=3").status()["step"] > step
+
+
+def test_checkpoints_every_n_steps_count_the_last_step_of_an_epoch(run, tmp_path):
+    one = run(
+        tmp_path / "run", "training.epochs=2", "training.keep_checkpoints=99", "training.evaluate_every=0"
+    )
+    every = one.metrics().query("split == 'train'")["step"].iloc[0]
+    options = ("training.epochs=3", "training.keep_checkpoints=99", "training.evaluate_every=0")
+    done = run(tmp_path / "steps", *options, f"training.checkpoint_every={every} steps")
+    names = [path.name for path in done.checkpoints()]
+    assert names == [f"step-{n * every:09d}.npz" for n in (1, 2, 3)]
+
+
+def test_more_overfit_batches_than_there_are_is_refused(run, tmp_path):
+    with pytest.raises(ConfigError, match=r"training\.overfit_batches=1000: expected at most \d+"):
+        run(tmp_path / "run", "training.overfit_batches=1000")
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_process_at_a_time_trains_a_run(run, resume, tmp_path):
+    done = run(tmp_path / "run", "training.steps=1")
+    with (done.path / ".lock").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(WrongPathError, match="another process is training this run"):
+            resume(done.path, "training.steps=2")
+    assert resume(done.path, "training.steps=2").status()["step"] == 2

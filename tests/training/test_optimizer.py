@@ -9,9 +9,6 @@ from alexnet_tf.config.schema import AdamConfig, GroupConfig, SGDConfig
 from alexnet_tf.training import CoupledSGD
 from alexnet_tf.training.optimizer import group_rates, make_optimizer, set_group_rates
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
 GROUPS = {
     "biases": {"match": "bias$", "learning_rate": 0.02, "weight_decay": 0.0, "trainable": True},
     "late": {"match": "^fc", "learning_rate": 0.003, "weight_decay": 0.25, "trainable": True},

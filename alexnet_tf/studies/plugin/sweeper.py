@@ -21,9 +21,6 @@ from alexnet_tf.config import Config, ConfigError, resolve, to_dict
 from alexnet_tf.config.schema import StudyConfig
 from alexnet_tf.runs import Job, SweepFolder
 
-TUNE = "tune"
-TRAIN = "train"
-
 
 class StudySweeper(Sweeper):
     """Runs every job of a sweep, records them in `sweep.yaml`, and always makes the report.
@@ -52,6 +49,8 @@ class StudySweeper(Sweeper):
         grid = [override for override in parsed if override.is_sweep_override()]
         fixed = [override.input_line or "" for override in parsed if not override.is_sweep_override()]
         base = self._compose(fixed)
+        if base.resume:
+            raise ConfigError(f"resume={base.resume}: goes on with one run, came with a sweep; leave out -m")
         if base.study is not None and grid:
             raise ConfigError(
                 f"{grid[0].input_line}: a study's arms and seeds are study.arms and study.seeds; give no sweep beside it"
@@ -70,7 +69,7 @@ class StudySweeper(Sweeper):
             print(f"stopped; go on with: the same command and run_dir={folder}")
             raise
         finally:
-            if self.sweep_folder.jobs:
+            if (folder / runs.MANIFEST).exists():
                 self._report()
         if any(
             self.sweep_folder.run(job).status()["state"] != runs.State.finished
@@ -84,10 +83,10 @@ class StudySweeper(Sweeper):
         """The tuning phase where values are given, then the comparison."""
         chosen: dict[str, list[str]] = {arm: [] for arm in study.arms}
         # Composed before anything starts: a typing mistake in the last arm must not cost the first one's hours.
-        self._arm_jobs(study, fixed, chosen, TRAIN)
+        self._arm_jobs(study, fixed, chosen)
         trials = {
             (arm, value): self._jobs(
-                TUNE, arm, [*fixed, *study.arms[arm], f"{study.tune.key}={value}"], study.tune.seeds
+                "tune", arm, [*fixed, *study.arms[arm], f"{study.tune.key}={value}"], study.tune.seeds
             )
             for arm, values in study.tune.values.items()
             for value in values
@@ -100,14 +99,12 @@ class StudySweeper(Sweeper):
                 value = best_value(self.sweep_folder, arm)
                 chosen[arm] = [f"{study.tune.key}={value}"]
                 Console(highlight=False).print(f"{arm}: {study.tune.key}={value} chosen")
-        self._launch(self._arm_jobs(study, fixed, chosen, TRAIN))
+        self._launch(self._arm_jobs(study, fixed, chosen))
 
-    def _arm_jobs(
-        self, study: StudyConfig, fixed: list[str], chosen: dict[str, list[str]], phase: str
-    ) -> list[Job]:
+    def _arm_jobs(self, study: StudyConfig, fixed: list[str], chosen: dict[str, list[str]]) -> list[Job]:
         """Seed by seed, so that an interrupted study has something of every arm."""
         arms = [
-            self._jobs(phase, arm, [*fixed, *own, *chosen[arm]], study.seeds)
+            self._jobs("train", arm, [*fixed, *own, *chosen[arm]], study.seeds)
             for arm, own in study.arms.items()
         ]
         return [job for jobs in zip(*arms, strict=True) for job in jobs]
@@ -124,7 +121,7 @@ class StudySweeper(Sweeper):
         for combination in itertools.product(*axes):
             own = [text for text in combination if not text.startswith("seed=")]
             arm = "_".join(_short(text) for text in own)
-            jobs.append(self._job(TRAIN, arm or "run", [*fixed, *combination]))
+            jobs.append(self._job("train", arm or "run", [*fixed, *combination]))
         return jobs
 
     def _job(self, phase: str, arm: str, overrides: list[str]) -> Job:
@@ -142,7 +139,8 @@ class StudySweeper(Sweeper):
 
     def _launch(self, jobs: list[Job]) -> None:
         """Enter the jobs in the manifest and hand those that have not finished to the launcher."""
-        known = {job.name: job for job in self.sweep_folder.jobs}
+        jobs = list({job.name: job for job in jobs}.values())  # seed=0,0 is one job
+        known = {job.name for job in self.sweep_folder.jobs}
         self.sweep_folder.jobs.extend(job for job in jobs if job.name not in known)
         self.sweep_folder.save()
         todo = [job for job in jobs if self.sweep_folder.run(job).status()["state"] != runs.State.finished]
