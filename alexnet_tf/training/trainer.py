@@ -35,7 +35,6 @@ DTYPES = {
     Precision.float16: "mixed_float16",
 }
 """Keras's dtype policy of each precision."""
-LOCK = ".lock"
 RESUMABLE = (
     "training.epochs",
     "training.steps",
@@ -119,14 +118,16 @@ def _locked(folder: RunFolder) -> Iterator[None]:
     Raises:
         WrongPathError: If another process trains it.
     """
-    with (folder.path / LOCK).open("a") as stream:
+    handle = os.open(folder.path, os.O_RDONLY)
+    try:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise WrongPathError(
-                f"{folder.path}: another process is training this run. Expected one at a time"
-            ) from error
+            message = "another process is training this run. Expected one at a time"
+            raise WrongPathError(f"{folder.path}: {message}") from error
         yield
+    finally:
+        os.close(handle)
 
 
 def _new_folder(config: Config, overrides: Sequence[str]) -> RunFolder:

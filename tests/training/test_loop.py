@@ -606,8 +606,9 @@ def test_more_overfit_batches_than_there_are_is_refused(run, tmp_path):
 
 def test_one_process_at_a_time_trains_a_run(run, resume, tmp_path):
     done = run(tmp_path / "run", "training.steps=1")
-    with (done.path / ".lock").open("a") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(WrongPathError, match="another process is training this run"):
-            resume(done.path, "training.steps=2")
+    other = os.open(done.path, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(WrongPathError, match="another process is training this run"):
+        resume(done.path, "training.steps=2")
+    os.close(other)
     assert resume(done.path, "training.steps=2").status()["step"] == 2
