@@ -108,19 +108,24 @@ def evaluate_run(run: Run, split: str, batch_size: int = 128) -> Scores:
     """Measure a finished run on a split of its data, and append the result to its `evaluations.csv`.
 
     Raises:
-        RunError: If the run has no model yet.
-        ConfigError: If its data has no such split.
+        RunError: If the run has no model yet, or a file of it is damaged.
+        ConfigError: If its data has no such split, or other classes than the run.
+        DataError: If its data is not there or not readable.
     """
-    source = data.load_source(run.config.data)
+    source = run.load_source()
     if split not in source.splits:
         raise ConfigError(
             f"--split {split}: expected one of {', '.join(source.splits)}, the splits of {source.name}"
         )
     evaluator = Evaluator(run.model(), tf.distribute.get_strategy())
-    scores = evaluator(
-        data.eval_batches(source, split, run.config.augment, run.statistics(), batch_size=batch_size)
-    )
     table = Table(run.path / EVALUATIONS, EVALUATION_COLUMNS)
+    batches = data.eval_batches(source, split, run.config.augment, run.statistics(), batch_size=batch_size)
+    try:
+        scores = evaluator(batches)
+    except tf.errors.OpError as error:
+        if known := data.explain_error(error, source):
+            raise known from error
+        raise
     table.append(time=now(), split=split, **vars(scores))
     table.save()
     return scores

@@ -1,5 +1,6 @@
 """A finished run as something to use: its model, its preprocessing, its predictions."""
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +12,10 @@ import tensorflow as tf
 
 from alexnet_tf import data, runs
 from alexnet_tf import model as _layers  # noqa: F401 - Keras finds our layers by their registered names
-from alexnet_tf.config import Config, from_dict
+from alexnet_tf.config import Config, ConfigError, from_dict
 from alexnet_tf.runs import RunError, RunFolder
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,36 @@ class Run(RunFolder):
         return list(self.dataset()["class_names"])
 
     def statistics(self) -> data.Statistics | None:
-        """Mean image and colour covariance of the training split, if the run's preprocessing needs any."""
+        """Mean image and colour covariance of the training split, if the run's preprocessing needs any.
+
+        Raises:
+            DataError: If the file is damaged.
+        """
         path = self.path / runs.STATISTICS
         return data.Statistics.load(path) if path.exists() else None
+
+    def load_source(self) -> data.DataSource:
+        """The run's data as they are now; a warning is logged if their splits are not those of the training.
+
+        Raises:
+            DataError: If they are not there or not readable.
+            ConfigError: If their classes are others than the run's, or in another order.
+            RunError: If the run's `dataset.json` is missing or damaged.
+        """
+        known = self.dataset()
+        source = data.load_source(self.config.data)
+        if source.class_names != known["class_names"]:
+            raise ConfigError(
+                f"{self.path}: expected the run's classes {_differing(known['class_names'], source.class_names)} "
+                f"in data={source.name}, found {_differing(source.class_names, known['class_names'])}"
+            )
+        if source.fingerprint != known["fingerprint"]:
+            logger.warning(
+                "%s: data=%s has changed since the training: the splits are not those of the run",
+                self.path,
+                source.name,
+            )
+        return source
 
     def model(self) -> keras.Model:
         """The final model: preprocessed float images `[N, S, S, C]` to logits `[N, classes]`.
@@ -53,12 +83,11 @@ class Run(RunFolder):
             RunError: If the run has not finished, or the file is damaged.
         """
         path = self.path / runs.MODEL
-        if not path.exists():
-            state = self.status()["state"]
+        state = self.status()["state"]
+        if state != runs.State.finished or not path.exists():  # a file may be left from an earlier end
             raise RunError(
                 f"{self.path}: has no {runs.MODEL}: the run is {state}; go on with alexnet train resume={self.path}"
             )
-
         try:
             return keras.models.load_model(path, compile=False)
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -78,12 +107,15 @@ class Run(RunFolder):
 
         Returns:
             float32 `[N, classes]`, the softmax of the logits.
+
+        Raises:
+            ValueError: If the images are of another dtype, shape or number of channels, or `batch_size` is below 1.
+            RunError: If the run has not finished.
         """
         images = np.asarray(images)
-        if images.ndim != 4 or images.dtype != np.uint8:
-            raise ValueError(
-                f"Expected uint8 images [N, H, W, C]. Received: {images.dtype} {list(images.shape)}"
-            )
+        _check_images(images, self.config.model.input_channels)
+        if batch_size < 1:
+            raise ValueError(f"Expected a batch_size of at least 1. Received: {batch_size}")
         model, statistics = self._loaded, self.statistics()
         rows = [
             tf.nn.softmax(
@@ -91,7 +123,26 @@ class Run(RunFolder):
             )
             for i in range(0, len(images), batch_size)
         ]
-        return np.concatenate(rows) if rows else np.zeros((0, len(self.class_names)), np.float32)
+        return np.concatenate(rows) if rows else np.zeros((0, model.output_shape[-1]), np.float32)
+
+
+def _check_images(images: np.ndarray, channels: int | None) -> None:
+    """Raise `ValueError` for what is no batch of images of so many channels (None: any)."""
+    shape = images.shape
+    fits = images.dtype == np.uint8 and len(shape) == 4 and channels in (None, shape[-1])
+    if not fits or 0 in shape[1:]:
+        raise ValueError(
+            f"Expected uint8 images [N, H, W, {channels or 'C'}] of at least one pixel. "
+            f"Received: {images.dtype} {list(shape)}"
+        )
+
+
+def _differing(names: list[str], others: list[str], most: int = 5) -> str:
+    """The first few of `names` that are at another place in `others` or not there, for an error's one line."""
+    places = dict(enumerate(others))
+    found = [f"{index}: {name!r}" for index, name in enumerate(names) if places.get(index) != name]
+    more = [f"{len(found) - most} more"] if len(found) > most else []
+    return f"[{', '.join([*found[:most], *more])}] of {len(names)}"
 
 
 def load_run(path: str | Path) -> Run:

@@ -38,6 +38,9 @@ METRICS_COLUMNS = ("epoch", "step", "split", "loss", "top1_error", "top5_error",
 TIMING_COLUMNS = ("epoch", "step", "split", "seconds", "images_per_second")
 """`seconds` is the training time so far without validation and probe, carried over resumes."""
 
+DATASET_KEYS = ("name", "class_names", "image_shape", "channels", "splits", "fingerprint")
+"""What `dataset.json` holds."""
+
 
 class RunError(Exception):
     """A run or sweep folder is missing, damaged or not what was asked for; the message is one line."""
@@ -106,6 +109,9 @@ class Table:
     Args:
         path: The file; rows that it holds already are kept.
         columns: The header; a row of another file's columns is an error.
+
+    Raises:
+        RunError: If the file cannot be read, or has other columns or a row that is too short or too long.
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
@@ -113,21 +119,40 @@ class Table:
         self.columns = tuple(columns)
         self.rows: list[dict[str, str]] = []
         if path.exists():
-            with path.open(newline="") as stream:
-                reader = csv.DictReader(stream)
-                if tuple(reader.fieldnames or ()) != self.columns:
-                    raise RunError(
-                        f"{path}: expected the columns {','.join(self.columns)}, found {reader.fieldnames}"
-                    )
-                self.rows = list(reader)
+            try:
+                with path.open(newline="", encoding="utf-8") as stream:
+                    self.rows = self._read(stream)
+            except (OSError, ValueError, csv.Error) as error:  # what is no UTF-8 is a ValueError
+                raise _unreadable(path, error) from error
+
+    def _read(self, stream: IO[str]) -> list[dict[str, str]]:
+        reader = csv.reader(stream)
+        header = next(reader, None)
+        if tuple(header or ()) != self.columns:
+            raise RunError(f"{self.path}: expected the columns {','.join(self.columns)}, found {header}")
+        rows = []
+        for fields in reader:
+            if len(fields) != len(self.columns):
+                raise RunError(
+                    f"{self.path}, line {reader.line_num}: expected {len(self.columns)} fields, found {len(fields)}"
+                )
+            rows.append(dict(zip(self.columns, fields, strict=True)))
+        return rows
 
     def append(self, **values: object) -> None:
         """Add one row; numbers are written so that they read back exactly, None as an empty field."""
         self.rows.append({name: "" if values[name] is None else str(values[name]) for name in self.columns})
 
     def truncate(self, last_step: int) -> None:
-        """Drop the rows of steps after `last_step`, which a resumed run makes again."""
-        self.rows = [row for row in self.rows if int(row["step"]) <= last_step]
+        """Drop the rows of steps after `last_step`, which a resumed run makes again.
+
+        Raises:
+            RunError: If a step is no number.
+        """
+        try:
+            self.rows = [row for row in self.rows if int(row["step"]) <= last_step]
+        except ValueError as error:
+            raise RunError(f"{self.path}: expected whole numbers as steps ({error})") from error
 
     def save(self) -> None:
         """Write the file."""
@@ -193,15 +218,27 @@ class RunFolder:
         return read_yaml(self.path / CONFIG)
 
     def overrides(self) -> list[str]:
-        """What the user typed."""
+        """What the user typed.
+
+        Raises:
+            RunError: If the file is damaged.
+        """
         path = self.path / OVERRIDES
-        return list(yaml.safe_load(path.read_text())) if path.exists() else []
+        return [str(text) for text in _parsed(path, yaml.safe_load, list)] if path.exists() else []
 
     def status(self) -> dict[str, Any]:
-        """`status.json`: `state`, `reason`, `step`, `steps`, `updated`; only `state: pending` before the start."""
-        return (
-            read_json(self.path / STATUS) if (self.path / STATUS).exists() else {"state": State.pending.value}
-        )
+        """`status.json`: `state`, `reason`, `step`, `steps`, `updated`; only `state: pending` before the start.
+
+        Raises:
+            RunError: If the file is damaged or its state is none of `State`.
+        """
+        path = self.path / STATUS
+        if not path.exists():
+            return {"state": State.pending.value}
+        status = read_json(path)
+        if status.get("state") not in list(State):
+            raise RunError(f"{path}: expected a state of {', '.join(State)}, found {status.get('state')!r}")
+        return status
 
     def write_status(self, state: State, **values: object) -> None:
         """Replace `status.json`, keeping what `values` does not name."""
@@ -213,16 +250,37 @@ class RunFolder:
         return read_json(self.path / ENVIRONMENT)
 
     def dataset(self) -> dict[str, Any]:
-        """`dataset.json`: name, class names, split sizes and fingerprint of the data that the run saw."""
-        return read_json(self.path / DATASET)
+        """`dataset.json`: name, class names, split sizes and fingerprint of the data that the run saw.
+
+        Raises:
+            RunError: If the file is missing or damaged.
+        """
+        path = self.path / DATASET
+        content = read_json(path)
+        if missing := [key for key in DATASET_KEYS if key not in content]:
+            raise RunError(
+                f"{path}: expected the keys {', '.join(DATASET_KEYS)}; {', '.join(missing)} missing"
+            )
+        names = content["class_names"]
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise RunError(f"{path}: expected a list of strings as class_names, found {str(names)[:60]}")
+        return content
 
     def metrics(self) -> "pd.DataFrame":
-        """`metrics.csv` with the columns `METRICS_COLUMNS`."""
-        return _read_csv(self.path / METRICS)
+        """`metrics.csv` with the columns `METRICS_COLUMNS`.
+
+        Raises:
+            RunError: If the file is missing or damaged.
+        """
+        return _read_csv(self.path / METRICS, METRICS_COLUMNS)
 
     def timing(self) -> "pd.DataFrame":
-        """`timing.csv` with the columns `TIMING_COLUMNS`."""
-        return _read_csv(self.path / TIMING)
+        """`timing.csv` with the columns `TIMING_COLUMNS`.
+
+        Raises:
+            RunError: If the file is missing or damaged.
+        """
+        return _read_csv(self.path / TIMING, TIMING_COLUMNS)
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints by step, the oldest first (without `best.npz`)."""
@@ -287,7 +345,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         RunError: If the file cannot be read or is no mapping.
     """
-    return _read_mapping(path, yaml.safe_load)
+    return _parsed(path, yaml.safe_load, dict)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -296,22 +354,39 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         RunError: If the file cannot be read or is no object.
     """
-    return _read_mapping(path, json.loads)
+    return _parsed(path, json.loads, dict)
 
 
-def _read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+def _parsed(path: Path, parse: Callable[[str], Any], kind: type[dict] | type[list]) -> Any:
+    """What a file holds, which must be of `kind`."""
     try:
-        content = parse(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:  # what is no UTF-8 or JSON is a ValueError
-        raise RunError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise RunError(f"{path}: expected a mapping, found {type(content).__name__}")
+        content = parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # no UTF-8 or JSON is a ValueError
+        raise _unreadable(path, error) from error
+    if not isinstance(content, kind):
+        expected = "mapping" if kind is dict else "list"
+        raise RunError(f"{path}: expected a {expected}, found {type(content).__name__}")
     return content
 
 
-def _read_csv(path: Path) -> "pd.DataFrame":
+def _unreadable(path: Path, error: Exception) -> RunError:
+    return RunError(f"{path}: cannot be read ({' '.join(str(error).split())})")
+
+
+def _read_csv(path: Path, columns: Sequence[str]) -> "pd.DataFrame":
+    """A table of numbers, but for the column `split`; the first three columns say what a row is of."""
     import pandas as pd  # half a second that only readers of tables should pay
 
     if not path.exists():
         raise RunError(f"{path}: there is none yet; the run has not finished its first epoch")
-    return pd.read_csv(path)
+    Table(path, columns)  # where pandas fills in or shifts, this complains
+    try:
+        table = pd.read_csv(path)
+        for name in columns:
+            if name != "split":
+                pd.to_numeric(table[name])
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise RunError(f"{path}: expected numbers ({' '.join(str(error).split())})") from error
+    if table[["epoch", "step", "split"]].isna().any(axis=None):
+        raise RunError(f"{path}: expected an epoch, a step and a split in every row, found an empty field")
+    return table

@@ -1,15 +1,19 @@
+import shutil
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 from scipy.special import logsumexp
 from sklearn.datasets import load_digits
 
-from alexnet_tf import data, evaluation
+from alexnet_tf import data, evaluation, runs
 from alexnet_tf.config import ConfigError
 from alexnet_tf.config.schema import AugmentConfig, DataConfig, ScaleConfig
-from alexnet_tf.data import load_source
+from alexnet_tf.data import DataError, load_source
 from alexnet_tf.evaluation import Evaluator, Scores, cross_entropy, tally
+from alexnet_tf.inference import load_run
 
 
 def reference(logits, labels, weights):
@@ -171,6 +175,48 @@ def test_a_run_is_measured_and_the_result_kept(tiny_run):
         ConfigError, match="--split test: expected one of train, validation, the splits of digits"
     ):
         evaluation.evaluate_run(tiny_run, "test")
+
+
+@pytest.fixture
+def photo_run(tiny_run, tmp_path):
+    """The run of the digits, said to be one of three photos of each of ten folders."""
+    for number in range(30):
+        path = tmp_path / "photos" / f"c{number // 3}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(tf.io.encode_png(np.full([8, 8, 1], number, np.uint8)).numpy())
+    shutil.copytree(tiny_run.path, tmp_path / "run", ignore=shutil.ignore_patterns("evaluations.csv"))
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    photos = {"name": "folder", "dir": str(tmp_path / "photos"), "train_examples": None}
+    config["data"].update(photos, validation_fraction=0.0)
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
+    run = load_run(tmp_path / "run")
+    runs.write_json(run.path / runs.DATASET, load_source(run.config.data).describe())
+    return run
+
+
+def test_the_photos_are_those_of_the_training(photo_run, tmp_path, caplog):
+    assert evaluation.evaluate_run(photo_run, "train").examples == 30
+    assert "has changed" not in caplog.text
+    (tmp_path / "photos" / "c1" / "3.png").unlink()
+    assert evaluation.evaluate_run(photo_run, "train").examples == 29
+    assert "data=folder has changed since the training" in caplog.text
+
+
+def test_other_classes_are_refused(photo_run, tmp_path):
+    (tmp_path / "photos" / "c0").rename(tmp_path / "photos" / "z")
+    with pytest.raises(ConfigError, match=r"expected the run's classes \[0: 'c0', .*, found \[0: 'c1', "):
+        evaluation.evaluate_run(photo_run, "train")
+    shutil.copytree(tmp_path / "photos" / "z", tmp_path / "photos" / "c0")
+    with pytest.raises(ConfigError, match=r"classes \[\] of 10 in data=folder, found \[10: 'z'\] of 11$"):
+        evaluation.evaluate_run(photo_run, "train")
+
+
+def test_a_damaged_photo_is_named(photo_run, tmp_path):
+    bad = tmp_path / "photos" / "c4" / "13.png"
+    bad.write_bytes(bad.read_bytes()[:40])
+    with pytest.raises(DataError, match=f"Cannot read the image {bad}"):
+        evaluation.evaluate_run(photo_run, "train")
+    assert not (photo_run.path / "evaluations.csv").exists()
 
 
 @pytest.fixture(scope="module")

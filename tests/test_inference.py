@@ -1,10 +1,13 @@
+import shutil
+
 import keras
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from alexnet_tf import runs
-from alexnet_tf.config import compose, to_yaml
+from alexnet_tf.config import ConfigError, compose, to_yaml
+from alexnet_tf.data import DataError
 from alexnet_tf.inference import Run, load_run
 from alexnet_tf.runs import RunError, RunFolder, State, WrongPathError
 from alexnet_tf.training import train
@@ -102,11 +105,20 @@ def test_no_images_give_no_rows(run):
         (np.zeros((2, 8, 8, 1), np.float32), r"float32 \[2, 8, 8, 1\]"),
         (np.zeros((8, 8, 1), np.uint8), r"uint8 \[8, 8, 1\]"),
         ([[1, 2], [3, 4]], r"int64 \[2, 2\]"),
+        (np.zeros((2, 8, 8, 3), np.uint8), r"uint8 \[2, 8, 8, 3\]"),
+        (np.zeros((2, 0, 0, 1), np.uint8), r"uint8 \[2, 0, 0, 1\]"),
     ],
 )
 def test_other_images_are_refused(run, wrong, received):
-    with pytest.raises(ValueError, match=rf"Expected uint8 images \[N, H, W, C\]\. Received: {received}"):
+    expected = r"Expected uint8 images \[N, H, W, 1\] of at least one pixel\. Received: "
+    with pytest.raises(ValueError, match=expected + received):
         run.predict(wrong)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_has_at_least_one_image(run, images, batch_size):
+    with pytest.raises(ValueError, match=rf"Expected a batch_size of at least 1\. Received: {batch_size}$"):
+        run.predict(images, batch_size)
 
 
 def test_an_unfinished_run_says_how_to_go_on(tmp_path):
@@ -124,6 +136,40 @@ def test_an_unfinished_run_says_how_to_go_on(tmp_path):
         _ = unfinished.class_names
 
 
+@pytest.mark.parametrize("state", [State.running, State.stopped, State.failed])
+def test_the_model_of_an_earlier_end_is_not_used(run, tmp_path, state):
+    shutil.copytree(run.path, tmp_path / "run")
+    resumed = load_run(tmp_path / "run")
+    assert resumed.model().count_params() > 0
+    resumed.write_status(state)
+    with pytest.raises(RunError, match=rf"has no model\.keras: the run is {state}; go on with"):
+        resumed.model()
+
+
+def test_damaged_statistics_are_one_line(run, tmp_path):
+    shutil.copytree(run.path, tmp_path / "run")
+    (tmp_path / "run" / runs.STATISTICS).write_bytes(b"no zip file")
+    with pytest.raises(DataError, match=r"statistics\.npz is no statistics file"):
+        load_run(tmp_path / "run").statistics()
+
+
+def test_the_data_of_a_run_must_have_its_classes(run, tmp_path, caplog):
+    assert run.load_source().fingerprint == run.dataset()["fingerprint"]
+    assert not caplog.records
+    shutil.copytree(run.path, tmp_path / "run")
+    other, dataset = load_run(tmp_path / "run"), run.dataset()
+    runs.write_json(other.path / runs.DATASET, {**dataset, "fingerprint": "another"})
+    assert other.load_source().class_names == run.class_names
+    assert "data=digits has changed since the training: the splits are not those of the run" in caplog.text
+    runs.write_json(other.path / runs.DATASET, {**dataset, "class_names": ["0", "2", "1"]})
+    with pytest.raises(ConfigError) as caught:
+        other.load_source()
+    assert str(caught.value).endswith(
+        "expected the run's classes [1: '2', 2: '1'] of 3 in data=digits, "
+        "found [1: '1', 2: '2', 3: '3', 4: '4', 5: '5', 4 more] of 10"
+    )
+
+
 def test_what_is_no_run(tmp_path):
     with pytest.raises(WrongPathError, match="no such folder"):
         load_run(tmp_path / "nowhere")
@@ -133,6 +179,7 @@ def test_what_is_no_run(tmp_path):
 def test_a_damaged_model_is_one_line(run, tmp_path, damage):
     folder = RunFolder.create(tmp_path / "run", to_yaml(run.config), [])
     whole = (run.path / runs.MODEL).read_bytes()
+    folder.write_status(State.finished)
     (folder.path / runs.MODEL).write_bytes(whole[: len(whole) // 2] if damage is None else damage)
     with pytest.raises(RunError, match=r"model\.keras: cannot be loaded") as caught:
         load_run(folder.path).model()

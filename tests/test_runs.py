@@ -134,6 +134,43 @@ def test_pandas_reads_the_metrics(run):
     assert frame["top5_error"].isna().all()
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"step,loss\n1,0.5\n2\n", r"t\.csv, line 3: expected 2 fields, found 1$"),
+        (b"step,loss\n1,0.5,7\n", r"t\.csv, line 2: expected 2 fields, found 3$"),
+        (b"step,loss\n1,\xff\n", r"t\.csv: cannot be read \(.*utf-8"),
+        (b"", r"t\.csv: expected the columns step,loss, found None$"),
+    ],
+)
+def test_a_damaged_table_is_one_line(tmp_path, content, message):
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(RunError, match=message) as caught:
+        Table(tmp_path / "t.csv", ("step", "loss"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_whose_steps_are_no_numbers(tmp_path):
+    (tmp_path / "t.csv").write_text("step,loss\nx,0.5\n")
+    with pytest.raises(RunError, match=r"t\.csv: expected whole numbers as steps \(.*'x'"):
+        Table(tmp_path / "t.csv", ("step", "loss")).truncate(3)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("1,22,train,0.5,0.1,,0.01,x", r"metrics\.csv: expected numbers \("),
+        ("1,22,,0.5,0.1,,0.01,9", r"metrics\.csv: expected an epoch, a step and a split in every row"),
+        ("1,22,train,0.5", r"metrics\.csv, line 2: expected 8 fields, found 4"),
+    ],
+)
+def test_damaged_metrics_are_one_line(run, row, message):
+    (run.path / runs.METRICS).write_text(f"{','.join(runs.METRICS_COLUMNS)}\n{row}\n")
+    with pytest.raises(RunError, match=message) as caught:
+        run.metrics()
+    assert "\n" not in str(caught.value)
+
+
 # ----------------------------------------------------------------------------------------------- run folder
 
 
@@ -235,6 +272,55 @@ def test_damaged_yaml_is_one_line(run, content, message):
     with pytest.raises(RunError, match=rf"config\.yaml: {message}") as caught:
         run.config_dict()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: [", "cannot be read"),
+        ("a: 1", "expected a list, found dict"),
+        ("", "expected a list, found NoneType"),
+    ],
+)
+def test_damaged_overrides_are_one_line(run, content, message):
+    (run.path / runs.OVERRIDES).write_text(content)
+    with pytest.raises(RunError, match=rf"overrides\.yaml: {message}") as caught:
+        run.overrides()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("content", "found"), [("{}", "None"), ('{"state": "tired"}', "'tired'")])
+def test_a_status_without_a_known_state(run, content, found):
+    (run.path / runs.STATUS).write_text(content)
+    states = "pending, running, finished, stopped, failed"
+    with pytest.raises(RunError, match=rf"status\.json: expected a state of {states}, found {found}$"):
+        run.status()
+
+
+DATASET = {
+    "name": "x",
+    "class_names": ["a"],
+    "image_shape": None,
+    "channels": 1,
+    "splits": {},
+    "fingerprint": "f",
+}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "expected the keys name, class_names, .*; name, class_names, .*, fingerprint missing$"),
+        ({**DATASET, "class_names": 3}, "expected a list of strings as class_names, found 3$"),
+        ({**DATASET, "class_names": [1]}, r"expected a list of strings as class_names, found \[1\]$"),
+    ],
+)
+def test_a_damaged_dataset_is_one_line(run, content, message):
+    runs.write_json(run.path / runs.DATASET, DATASET)
+    assert run.dataset() == DATASET
+    runs.write_json(run.path / runs.DATASET, content)
+    with pytest.raises(RunError, match=rf"dataset\.json: {message}"):
+        run.dataset()
 
 
 # --------------------------------------------------------------------------------------------- sweep folder

@@ -3,9 +3,11 @@
 import hashlib
 import logging
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.config.schema import DataConfig, OnError
@@ -20,8 +22,12 @@ LISTED = 3
 logger = logging.getLogger(__name__)
 
 
+class UnreadableImageError(DataError):
+    """Images of the folder are damaged; the message names the first."""
+
+
 def load_folder(config: DataConfig) -> DataSource:
-    """Find the images of `data.dir` in class folders.
+    """Find the images of `data.dir`, else of `$ALEXNET_DATA_DIR`, in class folders.
 
     The class names are the sorted folder names of the training split. Only files with one of `EXTENSIONS`
     count, in any case; hidden files and folders do not. Files that cannot be images by their size and first
@@ -29,8 +35,9 @@ def load_folder(config: DataConfig) -> DataSource:
     are left out, so that the sizes of the splits are exact.
 
     Raises:
-        DataError: The folder is missing, empty or laid out differently; classes differ between splits; an
-            image is unreadable.
+        DataError: The folder is missing, empty or laid out differently; there are fewer than two classes; classes
+            differ between splits; a name is not UTF-8.
+        UnreadableImageError: An image is unreadable.
     """
     root = _root(config)
     folders = _split_folders(config, root)
@@ -38,15 +45,12 @@ def load_folder(config: DataConfig) -> DataSource:
         name: _class_files(folder) for name, folder in folders.items()
     }
     class_names = sorted(listed["train"])
-    empty = [name for name in class_names if not listed["train"][name]]
-    if empty:
-        raise DataError(
-            f"No images in the class folders {_some(empty)} of {folders['train']}. "
-            f"Expected files ending in {', '.join(EXTENSIONS)}."
-        )
+    _check_filled(folders["train"], {name: len(files) for name, files in listed["train"].items()})
     for name, classes in listed.items():
         _check_classes(name, folders[name], sorted(classes), class_names)
     stores = {name: _store(config, class_names, classes) for name, classes in listed.items()}
+    counts = np.bincount(stores["train"].labels, minlength=len(class_names)).tolist()
+    _check_filled(folders["train"], dict(zip(class_names, counts, strict=True)))
     splits = make_splits(config, stores["train"], stores.get("validation"), stores.get("test"))
     identity = [class_names, {name: _contents(root, store) for name, store in stores.items()}]
     return DataSource(
@@ -80,12 +84,16 @@ def explain_error(error: BaseException, source: DataSource) -> DataError | None:
 
 
 def _root(config: DataConfig) -> Path:
-    if config.dir is None:
-        raise DataError(f"data.dir is not set: data=folder needs the folder of your images. {LAYOUTS}")
-    root = Path(config.dir).expanduser()
+    own = os.environ.get("ALEXNET_DATA_DIR")
+    key, path = ("data.dir", config.dir) if config.dir is not None else ("ALEXNET_DATA_DIR", own)
+    if not path:
+        raise DataError(
+            f"data.dir is not set, nor is ALEXNET_DATA_DIR: data=folder needs the folder of your images. {LAYOUTS}"
+        )
+    root = Path(path).expanduser()
     if not root.is_dir():
         found = "a file" if root.exists() else "nothing"
-        raise DataError(f"data.dir={config.dir} must be a folder, found {found} there. {LAYOUTS}")
+        raise DataError(f"{key}={path} must be a folder, found {found} there. {LAYOUTS}")
     return root
 
 
@@ -128,17 +136,43 @@ def _split_folders(config: DataConfig, root: Path) -> dict[str, Path]:
 
 def _class_files(folder: Path) -> dict[str, list[Path]]:
     """Return the sorted image files of each class folder."""
+    folders = _subfolders(folder)
+    _check_names(folders.values())
     classes = {
         name: sorted(
             Path(entry.path)
             for entry in os.scandir(path)
             if entry.name.lower().endswith(EXTENSIONS) and not entry.name.startswith(".")
         )
-        for name, path in _subfolders(folder).items()
+        for name, path in folders.items()
     }
+    _check_names(path for files in classes.values() for path in files)
     if not classes:
         raise DataError(f"data.dir: {folder} has no class folders, found {_found_files(folder)}. {LAYOUTS}")
     return classes
+
+
+def _check_names(paths: Iterable[Path]) -> None:
+    """Refuse names that are not UTF-8: neither TensorFlow nor JSON takes them."""
+    for path in paths:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"data.dir: expected names in UTF-8, found {os.fsencode(path)!r}. Rename it."
+            ) from None
+
+
+def _check_filled(folder: Path, counts: dict[str, int]) -> None:
+    """Check the numbers of readable images of the training split's class folders."""
+    empty = [name for name, count in counts.items() if not count]
+    if empty:
+        raise DataError(
+            f"No images in the class folders {_some(empty)} of {folder}. "
+            f"Expected files ending in {', '.join(EXTENSIONS)}, and readable ones."
+        )
+    if len(counts) < 2:
+        raise DataError(f"Expected at least 2 class folders in {folder}. Found 1: {_some(list(counts))}.")
 
 
 def _found_files(folder: Path) -> str:
@@ -217,10 +251,10 @@ def _header_problem(path: Path) -> str | None:
     return "its first bytes are not those of a JPEG, PNG, GIF, BMP or WebP image"
 
 
-def _unreadable_error(problems: dict[Path, str]) -> DataError:
+def _unreadable_error(problems: dict[Path, str]) -> UnreadableImageError:
     path, reason = next(iter(problems.items()))
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return DataError(
+    return UnreadableImageError(
         f"Cannot read the image {path}: {reason}{more}. Repair or remove it, or set data.on_error=skip."
     )
 

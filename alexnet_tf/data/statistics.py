@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -19,9 +20,21 @@ from alexnet_tf.config.schema import AugmentConfig
 from alexnet_tf.data.augment import OPS
 from alexnet_tf.data.preprocessing import active_ops
 from alexnet_tf.data.splits import DataSource
-from alexnet_tf.data.stores import traced
+from alexnet_tf.data.stores import DataError, traced
 
 FORMAT = 1
+DAMAGES = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What NumPy and zipfile raise for bytes that are no archive of arrays."""
 VALUES_AT_ONCE = 2**22
 
 logger = logging.getLogger(__name__)
@@ -70,18 +83,21 @@ class Statistics:
         """Read what `save` wrote.
 
         Raises:
-            OSError, ValueError: There is no such file, or it is damaged.
+            FileNotFoundError: There is no such file.
+            DataError: It cannot be read or is damaged.
         """
         try:
             # Given a path, np.load leaves the file of a damaged archive open.
             with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 values: dict[str, Any] = {"mean_image": None, **arrays}
-        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
-            raise ValueError(f"{path} is no statistics file: {error}") from error
-        if set(values) != {field.name for field in dataclasses.fields(cls)}:
-            raise ValueError(f"{path} is no statistics file, it has {', '.join(values)}.")
-        values["count"] = int(values["count"])
-        return cls(**values)
+            names = {field.name for field in dataclasses.fields(cls)}
+            if set(values) != names:
+                raise ValueError(f"expected {', '.join(sorted(names))}, found {', '.join(sorted(values))}")
+            return cls(**{**values, "count": int(values["count"])})
+        except FileNotFoundError:
+            raise
+        except DAMAGES as error:
+            raise DataError(f"{path} is no statistics file: {' '.join(str(error).split())}") from error
 
 
 def compute_statistics(
@@ -114,7 +130,7 @@ def compute_statistics(
         return Statistics.load(path)
     except FileNotFoundError:
         pass
-    except (OSError, ValueError) as error:
+    except DataError as error:
         logger.warning("Computing the statistics again, the cached ones are damaged: %s", error)
     logger.info("Computing the statistics of the training split of %s", source.name)
     statistics = _measure(source, prefix)

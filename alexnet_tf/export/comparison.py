@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.config.schema import Precision
-from alexnet_tf.data import DataError, load_source
+from alexnet_tf.data import DataError, DataSource, explain_error
+from alexnet_tf.data.folder import UnreadableImageError
 from alexnet_tf.data.splits import Split
 from alexnet_tf.data.stores import StreamStore
 from alexnet_tf.inference import Run
@@ -92,10 +93,14 @@ def make_reference(run: Run) -> Reference:
 
     Raises:
         RunError: If the run's model gives no usable probabilities.
+        ConfigError: If the data has other classes than the run.
+        UnreadableImageError: If an image is damaged.
     """
     try:
-        origin, batches = _raw_images(run)
+        origin, batches = _raw_images(run.load_source())
         note = ""
+    except UnreadableImageError:
+        raise
     except (DataError, tf.errors.OpError) as error:
         origin, batches, note = "random", [_random_images(run)], " ".join(str(error).split())[:300]
     with tf.device("/CPU:0"):
@@ -131,11 +136,15 @@ def compare(run: Run, reference: Reference, outputs: list[np.ndarray]) -> Compar
     return Comparison(len(expected), difference, agreement, tolerance)
 
 
-def _raw_images(run: Run) -> tuple[str, list[np.ndarray]]:
+def _raw_images(source: DataSource) -> tuple[str, list[np.ndarray]]:
     """The split's name, and batches of its first images before any preprocessing."""
-    source = load_source(run.config.data)
     split = source.split("validation" if "validation" in source.splits else "train")
-    images = [image.numpy() for image, *_ in _first_examples(split)]
+    try:
+        images = [image.numpy() for image, *_ in _first_examples(split)]
+    except tf.errors.OpError as error:
+        if known := explain_error(error, source):
+            raise known from error
+        raise
     if len({image.shape for image in images}) == 1:
         return split.name, [np.stack(images)]
     return split.name, [image[np.newaxis] for image in images]

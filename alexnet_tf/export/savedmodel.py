@@ -18,7 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import runs
-from alexnet_tf.data import preprocess_images
+from alexnet_tf.config import ConfigError
+from alexnet_tf.data import DataError, preprocess_images
 from alexnet_tf.export import reload
 from alexnet_tf.export.comparison import Comparison, LoadedRun, Reference, compare, make_reference
 from alexnet_tf.inference import Run
@@ -109,6 +110,8 @@ def export_savedmodel(run: Run, out: Path | None = None) -> ExportResult:
     Raises:
         WrongPathError: If `out` exists.
         RunError: If the run has no model, the folder cannot be written, or the saved model differs from the run's.
+        ConfigError: If the data has other classes than the run.
+        DataError: If an image of the data, or the run's statistics, is damaged.
     """
     if out is not None and os.path.lexists(out):
         raise WrongPathError(f"{out}: exists already. Expected the name of a new folder.")
@@ -125,6 +128,8 @@ def export_savedmodel(run: Run, out: Path | None = None) -> ExportResult:
             folder.rename(target)
     except OSError as error:
         raise RunError(f"{parent}: the export cannot be written ({error.strerror or error})") from error
+    except (ConfigError, DataError):
+        raise
     except (ValueError, tf.errors.OpError) as error:
         raise RunError(f"{run.path}: cannot be exported ({' '.join(str(error).split())[:300]})") from error
     return ExportResult(target, origin=reference.origin, note=reference.note, **asdict(comparison))

@@ -85,13 +85,13 @@ def load_run(folder: RunFolder, *, name: str = "", arm: str = "", seed: int | No
     """Read a run's measurements.
 
     Raises:
-        RunError: If `metrics.csv` is missing, damaged or empty.
+        RunError: If `metrics.csv` is missing, damaged or empty, or another file is damaged.
     """
-    rows = _table(folder, runs.METRICS, runs.METRICS_COLUMNS)
+    rows = _floats(folder.metrics())
     if rows.empty:
         raise RunError(f"{folder.path / runs.METRICS}: has no rows yet")
     if (folder.path / runs.TIMING).exists():
-        timing = _table(folder, runs.TIMING, runs.TIMING_COLUMNS).drop_duplicates(KEYS, keep="last")
+        timing = _floats(folder.timing()).drop_duplicates(KEYS, keep="last")
         rows = rows.merge(timing, on=KEYS, how="left")
     else:
         rows = rows.assign(seconds=math.nan, images_per_second=math.nan)
@@ -100,20 +100,9 @@ def load_run(folder: RunFolder, *, name: str = "", arm: str = "", seed: int | No
     return RunResult(name=name or folder.name, arm=arm, seed=own_seed, folder=folder, state=state, rows=rows)
 
 
-def _table(folder: RunFolder, file: str, columns: Sequence[str]) -> "pd.DataFrame":
-    path = folder.path / file
-    try:
-        table = folder.metrics() if file == runs.METRICS else folder.timing()
-    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
-        raise RunError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise RunError(f"{path}: expected the columns {','.join(columns)}; {','.join(missing)} missing")
-    numbers = [column for column in columns if column != "split"]
-    try:
-        return table[list(columns)].astype(dict.fromkeys(numbers, float))
-    except ValueError as error:
-        raise RunError(f"{path}: expected numbers ({' '.join(str(error).split())})") from error
+def _floats(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The table with all columns but `split` as floats, so that an empty one has a dtype too."""
+    return table.astype({name: float for name in table.columns if name != "split"})
 
 
 def load_jobs(

@@ -1,6 +1,8 @@
 """Folders of images that are made by hand, good and bad."""
 
 import logging
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,8 +59,8 @@ def test_train_and_validation_folders(tmp_path: Path, write_images: Write, valid
 
 
 def test_named_validation_folder(tmp_path: Path, write_images: Write) -> None:
-    write_images(tmp_path / "train", {"a": 2})
-    write_images(tmp_path / "held_out", {"a": 3})
+    write_images(tmp_path / "train", {"a": 2, "b": 1})
+    write_images(tmp_path / "held_out", {"a": 2, "b": 1})
     assert load(tmp_path, validation_split="held_out").splits["validation"].num_examples == 3
     with pytest.raises(DataError, match=r"validation_split=other is not a folder.*held_out, train"):
         load(tmp_path, validation_split="other")
@@ -79,9 +81,9 @@ def test_formats_and_grey_images(tmp_path: Path, write_images: Write, suffix: st
 @pytest.mark.parametrize("channels", [1, 3])
 def test_gif_bmp_webp(tmp_path: Path, channels: int) -> None:
     image = pytest.importorskip("PIL.Image").new("RGB", (12, 10), (90, 90, 90))
-    (tmp_path / "a").mkdir()
-    for suffix in ("gif", "bmp", "webp"):
-        image.save(tmp_path / "a" / f"image.{suffix}")
+    for name, suffix in (("a", "gif"), ("a", "bmp"), ("b", "webp")):
+        (tmp_path / name).mkdir(exist_ok=True)
+        image.save(tmp_path / name / f"image.{suffix}")
     source = load(tmp_path, validation_fraction=0, channels=channels)
     ((images, _, _),) = eval_batches(source, "train", CROP, None, batch_size=3)
     np.testing.assert_allclose(images, np.full([3, 8, 8, channels], 90), atol=2)
@@ -156,7 +158,7 @@ def test_skip_leaves_out_unreadable_images_and_counts_them(
 
 
 def test_images_of_another_size_than_configured(tmp_path: Path, write_images: Write) -> None:
-    write_images(tmp_path, {"a": 2})  # 9 x 12 and 10 x 12
+    write_images(tmp_path, {"a": 2, "b": 1})  # 9 x 12 and 10 x 12
     source = load(tmp_path, validation_fraction=0, image_size=12)
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         values(source, "train")
@@ -166,8 +168,11 @@ def test_images_of_another_size_than_configured(tmp_path: Path, write_images: Wr
 # ----------------------------------------------------------------------------------------------- bad layout
 
 
-def test_missing_and_empty_folders(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"data.dir is not set.*Expected class folders of images"):
+def test_missing_and_empty_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ALEXNET_DATA_DIR", raising=False)
+    with pytest.raises(
+        DataError, match=r"data.dir is not set, nor is ALEXNET_DATA_DIR.*Expected class folders of images"
+    ):
         load_source(DataConfig(name="folder"))
     with pytest.raises(DataError, match=rf"data.dir={tmp_path}/none must be a folder, found nothing there"):
         load(tmp_path / "none")
@@ -183,6 +188,51 @@ def test_missing_and_empty_folders(tmp_path: Path) -> None:
     (tmp_path / "train" / "a").mkdir()
     with pytest.raises(DataError, match=r"No images in the class folders a of .*\.webp"):
         load(tmp_path)
+
+
+def test_the_folder_comes_from_the_environment(
+    tmp_path: Path, write_images: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path / "mine", {"a": 2, "b": 2})
+    write_images(tmp_path / "other", {"c": 1, "d": 1})
+    monkeypatch.setenv("ALEXNET_DATA_DIR", str(tmp_path / "mine"))
+    assert load_source(DataConfig(name="folder", validation_fraction=0)).class_names == ["a", "b"]
+    assert load(tmp_path / "other", validation_fraction=0).class_names == ["c", "d"]
+    monkeypatch.setenv("ALEXNET_DATA_DIR", str(tmp_path / "none"))
+    with pytest.raises(
+        DataError, match=rf"^ALEXNET_DATA_DIR={tmp_path}/none must be a folder, found nothing"
+    ):
+        load_source(DataConfig(name="folder"))
+
+
+def test_one_class_is_refused(tmp_path: Path, write_images: Write) -> None:
+    write_images(tmp_path, {"only": 3})
+    with pytest.raises(
+        DataError, match=rf"^Expected at least 2 class folders in {tmp_path}\. Found 1: only\.$"
+    ):
+        load(tmp_path, validation_fraction=0)
+
+
+def test_a_class_that_skipping_has_emptied_is_refused(tmp_path: Path, write_images: Write) -> None:
+    write_images(tmp_path, {"a": 3, "b": 1})
+    (tmp_path / "b" / "0.png").write_bytes(b"")
+    with pytest.raises(DataError, match=rf"^No images in the class folders b of {tmp_path}\."):
+        load(tmp_path, validation_fraction=0, on_error=OnError.skip)
+
+
+@pytest.mark.parametrize("place", [b"a/\xff.png", b"\xff"])
+def test_names_that_are_no_utf8(tmp_path: Path, write_images: Write, place: bytes) -> None:
+    write_images(tmp_path, {"a": 1, "b": 1})
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + place))
+    try:
+        shutil.copytree(tmp_path / "a", path) if not path.suffix else shutil.copy(
+            tmp_path / "a" / "0.png", path
+        )
+    except OSError:
+        pytest.skip("the file system takes only UTF-8")
+    with pytest.raises(DataError, match=r"expected names in UTF-8, found b'.*\\xff") as caught:
+        load(tmp_path, validation_fraction=0)
+    str(caught.value).encode()
 
 
 def test_validation_classes_must_be_the_training_classes(tmp_path: Path, write_images: Write) -> None:

@@ -15,7 +15,7 @@ from alexnet_tf.config.schema import (
     ScaleConfig,
     SubtractMeanConfig,
 )
-from alexnet_tf.data import DataSource, Statistics, compute_statistics, load_source
+from alexnet_tf.data import DataError, DataSource, Statistics, compute_statistics, load_source
 
 MEAN = AugmentConfig(
     order=["pad_crop", "subtract_mean"], pad_crop=PadCropConfig(size=6), subtract_mean=SubtractMeanConfig()
@@ -140,5 +140,16 @@ def test_save_and_load(rgb_digits: DataSource, tmp_path: Path) -> None:
     for name, value in vars(statistics).items():
         np.testing.assert_array_equal(getattr(loaded, name), value)
     np.savez(tmp_path / "other.npz", a=np.zeros(1))
-    with pytest.raises(ValueError, match=r"no statistics file"):
-        Statistics.load(tmp_path / "other.npz")
+    whole = (tmp_path / "statistics.npz").read_bytes()
+    for damage in (None, b"", b"no zip file", whole[:200], whole[: len(whole) // 2] + whole[-300:]):
+        if damage is not None:
+            (tmp_path / "other.npz").write_bytes(damage)
+        with pytest.raises(DataError, match=rf"^{tmp_path}/other\.npz is no statistics file: ") as caught:
+            Statistics.load(tmp_path / "other.npz")
+        assert caught.value.exit_status == 2
+        assert "\n" not in str(caught.value)
+    np.save(tmp_path / "other.npy", np.zeros(1))
+    with pytest.raises(DataError, match=r"no statistics file"):
+        Statistics.load(tmp_path / "other.npy")
+    with pytest.raises(FileNotFoundError):
+        Statistics.load(tmp_path / "none.npz")

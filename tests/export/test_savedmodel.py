@@ -12,11 +12,12 @@ import tensorflow as tf
 import yaml
 
 import alexnet_tf
+from alexnet_tf.config import ConfigError
 from alexnet_tf.config.schema import Precision
-from alexnet_tf.data import preprocess_images
+from alexnet_tf.data import DataError, load_source, preprocess_images
 from alexnet_tf.export import comparison, export_savedmodel, reload, savedmodel
 from alexnet_tf.inference import Run
-from alexnet_tf.runs import RunError, WrongPathError
+from alexnet_tf.runs import DATASET, RunError, WrongPathError, write_json
 
 STRANGER = """
 import sys
@@ -213,8 +214,8 @@ def test_random_images_where_the_data_is_gone(run: Run, tmp_path: Path) -> None:
     assert "gone" not in (result.path / "export.json").read_text()
 
 
-@pytest.mark.usefixtures("in_process")
-def test_images_of_several_sizes(run: Run, tmp_path: Path) -> None:
+def photos(run: Run, tmp_path: Path) -> Run:
+    """The run, said to be one of six photos of several sizes."""
     for number in range(6):
         image = np.random.default_rng(number).integers(0, 256, [9 + number, 12, 1], np.uint8)
         path = tmp_path / "photos" / f"class{number % 2}" / f"{number}.png"
@@ -223,8 +224,33 @@ def test_images_of_several_sizes(run: Run, tmp_path: Path) -> None:
     data = {"name": "folder", "dir": str(tmp_path / "photos"), "image_size": None, "validation_fraction": 0.0}
     order = ["resize", "center_crop", "subtract_mean", "scale"]
     augment = {"order": order, "center_crop": {"size": 16}}
-    result = export_savedmodel(copy(run, tmp_path / "run", data=data, augment=augment))
+    other = copy(run, tmp_path / "run", data=data, augment=augment)
+    write_json(other.path / DATASET, load_source(other.config.data).describe())
+    return alexnet_tf.load_run(other.path)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_images_of_several_sizes(run: Run, tmp_path: Path) -> None:
+    result = export_savedmodel(photos(run, tmp_path))
     assert (result.images, result.origin) == (6, "train")
+
+
+@pytest.mark.parametrize("size", [5, 40])
+def test_a_damaged_image_ends_the_export(run: Run, tmp_path: Path, size: int) -> None:
+    other, bad = photos(run, tmp_path), tmp_path / "photos" / "class1" / "3.png"
+    bad.write_bytes((b"text " if size == 5 else bad.read_bytes())[:size])
+    with pytest.raises(DataError, match=f"Cannot read the image {bad}") as caught:
+        export_savedmodel(other)
+    assert "\n" not in str(caught.value)
+    assert not (other.path / "export").exists()
+
+
+def test_other_classes_end_the_export(run: Run, tmp_path: Path) -> None:
+    other = photos(run, tmp_path)
+    (tmp_path / "photos" / "class0").rename(tmp_path / "photos" / "z")
+    with pytest.raises(ConfigError, match=r"classes \[0: 'class0', 1: 'class1'\] of 2 in data=folder, found"):
+        export_savedmodel(other)
+    assert not (other.path / "export").exists()
 
 
 def test_a_run_without_its_model(run: Run, tmp_path: Path) -> None:

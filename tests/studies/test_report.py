@@ -216,6 +216,22 @@ def test_bad_paths_are_one_clear_line(tmp_path, run_builder):
     assert "no such folder. Expected a run folder" in error(tmp_path / "nothing")
     assert "not a run folder (it has no config.yaml)" in error(tmp_path)
     run = run_builder(tmp_path / "run")
+    for name in ("timing.csv", "metrics.csv"):
+        whole = (run.path / name).read_bytes()
+        for damage, message in (
+            (whole[: whole.rindex(b",")] + b"\n", r"line 5: expected \d fields, found \d$"),
+            (whole.replace(b"\n1,", b"\none,"), r"expected numbers \("),
+            (whole.replace(b"train", b"\xff"), r"cannot be read \("),
+            (whole.replace(b"train", b""), r"expected an epoch, a step and a split"),
+        ):
+            (run.path / name).write_bytes(damage)
+            assert re.search(message, error(run.path))
+        (run.path / name).write_bytes(whole)
+    for name in ("status.json", "overrides.yaml"):
+        whole = (run.path / name).read_bytes()
+        (run.path / name).write_bytes(b"{}")
+        assert f"{name}: expected a " in error(run.path)
+        (run.path / name).write_bytes(whole)
     (run.path / "metrics.csv").unlink()
     assert "the run has not finished its first epoch" in error(run.path)
     (tmp_path / "file").write_text("")
