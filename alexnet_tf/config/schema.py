@@ -46,6 +46,7 @@ class Norm(StrEnum):
 
     none = "none"
     lrn = "lrn"
+    batch = "batch"
 
 
 class LRNConvention(StrEnum):
@@ -308,6 +309,7 @@ class StageConfig:
     activation: Activation | None = None
     """null: `model.activation`."""
     norm: Norm = Norm.none
+    """`batch` takes its statistics over the rows of one replica, so results depend on the number of replicas."""
     pool: PoolConfig | None = field(default_factory=PoolConfig)
     """null, or `pool.kind=none`: no pooling."""
     order: list[str] = field(default_factory=lambda: ["activation", "norm", "pool"])

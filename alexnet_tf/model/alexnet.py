@@ -135,7 +135,7 @@ def _stage_layers(
     for part in stage.order:
         if part == "activation":
             layers += _activation(name, _activation_name(stage, config), dtype)
-        elif part == "norm" and stage.norm == Norm.lrn:
+        elif part == "norm" and stage.norm != Norm.none:
             layers += _normalization(name, stage, config, dtype)
         elif part == "pool":
             layers += _pool(name, stage.pool, dtype)
@@ -180,6 +180,8 @@ def _activation(name: str, activation: str, dtype: str) -> list[keras.layers.Lay
 def _normalization(
     name: str, stage: StageConfig, config: ModelConfig, dtype: str
 ) -> list[keras.layers.Layer]:
+    if stage.norm == Norm.batch:  # Keras's own defaults: momentum 0.99, epsilon 0.001
+        return [keras.layers.BatchNormalization(name=f"{name}_norm", dtype=dtype)]
     lrn = config.lrn
     if lrn is None:
         return []

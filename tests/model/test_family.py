@@ -1,5 +1,6 @@
 """The networks of the family against the numbers of their sources (the sizes come from the papers and prototxts)."""
 
+import numpy as np
 import pytest
 
 from alexnet_tf.config import compose_model
@@ -9,11 +10,13 @@ CAFFE_SHAPES = [55, 27, 27, 13, 13, 13, 13, 6]
 FC = {"fc6": 37_752_832, "fc7": 16_781_312, "fc8": 4_097_000}
 GROUPED = {"conv1": 34_944, "conv2": 307_456, "conv3": 885_120, "conv4": 663_936, "conv5": 442_624, **FC}
 MERGED = {"conv1": 34_944, "conv2": 614_656, "conv3": 885_120, "conv4": 1_327_488, "conv5": 884_992, **FC}
+BATCH = {f"conv{stage}_norm": 4 * maps for stage, maps in enumerate((96, 256, 384, 384, 256), 1)}
 ZF = {**MERGED, "conv1": 14_208}
 NETWORKS = {
     "alexnet_merged": (62_378_344, MERGED, CAFFE_SHAPES),
     "alexnet_caffe": (60_965_224, GROUPED, CAFFE_SHAPES),
     "caffenet": (60_965_224, GROUPED, CAFFE_SHAPES),
+    "alexnet_bn": (62_383_848, {**MERGED, **BATCH}, [56, *CAFFE_SHAPES[1:]]),
     "zfnet": (62_357_608, ZF, [110, 55, 26, 13, 13, 13, 13, 6]),
 }
 
@@ -65,3 +68,16 @@ def test_lenet5():
         5,
     ]
     assert "conv1_tanh" in rows
+
+
+def test_batch_norm_learns_its_statistics_and_uses_them():
+    batch = {"conv1": {"norm": "batch"}, "conv2": {"norm": "batch"}}
+    model = build(compose_model(["model=cifar_quick"], {"stages": batch, "num_classes": 3}))
+    assert not any("lrn" in type(layer).__name__.lower() for layer in model.layers)
+    norm = model.get_layer("conv1_norm")
+    images = np.random.default_rng(0).normal(size=(8, 32, 32, 3)).astype(np.float32) * 50
+    before = norm.moving_variance.numpy().copy()
+    inference = model(images, training=False).numpy()
+    model(images, training=True)
+    assert (norm.moving_variance.numpy() != before).all()
+    assert not np.allclose(model(images, training=False).numpy(), inference)
