@@ -39,7 +39,7 @@ WRONG = [
     # choices
     ("model=alexnt", ["model=alexnt", "cifar_quick", "did you mean alexnet?"]),
     ("data=cifar", ["data=cifar", "cifar10, cifar100", "did you mean cifar10?"]),
-    ("optimizer=sdg", ["optimizer=sdg", "adam, paper, sgd"]),
+    ("optimizer=sdg", ["optimizer=sdg", "adam, caffe, owt, paper, sgd"]),
     ("schedule=plateu", ["schedule=plateu", "did you mean plateau?"]),
     ("strategy=tpu", ["strategy=tpu", "auto, mirrored, one_device"]),
     ("augment=non", ["augment=non", "center, cifar"]),
