@@ -39,10 +39,9 @@ def test_map_sizes(network):
     assert sizes == NETWORKS[name][2]
 
 
-def test_caffes_switches(network):
-    name, model = network
-    if name not in ("alexnet_caffe", "caffenet"):
-        pytest.skip("not one of Caffe's")
+@pytest.mark.parametrize("name", ["alexnet_caffe", "caffenet"])
+def test_caffes_switches(name):
+    model = build(compose_model([f"model={name}"]))
     norm = model.get_layer("conv1_norm")
     assert (norm.size, norm.k, norm.alpha, norm.beta, norm.convention) == (5, 1.0, 1e-4, 0.75, "mean")
     order = [layer.name for layer in model.layers if layer.name.startswith("conv2")]
