@@ -42,6 +42,10 @@ DATASET_KEYS = ("name", "class_names", "image_shape", "channels", "splits", "fin
 """What `dataset.json` holds."""
 
 
+STOPPED = 75
+"""Exit status of a process that a signal stopped after it had saved (EX_TEMPFAIL: try again)."""
+
+
 class RunError(Exception):
     """A run or sweep folder is missing, damaged or not what was asked for; the message is one line."""
 

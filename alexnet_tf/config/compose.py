@@ -45,10 +45,8 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> 
     _require_list(overrides)
     extra = [_search_path(config_dir)] if config_dir else []
     register_schemas()
-    outer, GlobalHydra.instance().hydra = (
-        GlobalHydra.instance().hydra,
-        None,
-    )  # inside a Hydra application its own context must come back
+    outer = GlobalHydra.instance().hydra  # inside a Hydra application its own context must come back
+    GlobalHydra.instance().hydra = None
     try:
         with initialize_config_module(CONFIG_MODULE, version_base=HYDRA_VERSION):
             composed = hydra_compose("config", overrides=[*extra, *overrides])

@@ -96,11 +96,13 @@ def _uniform(seed: tf.Tensor, name: str, shape: list[int], low: float = 0.0, hig
     return tf.random.stateless_uniform(shape, _seed(seed, name), low, high)
 
 
-def _offset(seed: tf.Tensor, name: str, height: Any, width: Any, size: int) -> tf.Tensor:
-    """Draw a crop's top left corner, each of 0..height - size and 0..width - size equally likely: int32 [2]."""
+def _crop_anywhere(seed: tf.Tensor, name: str, image: tf.Tensor, size: int) -> tf.Tensor:
+    """Cut a square whose top left corner is each of 0..height - size and 0..width - size with equal probability."""
+    height, width = height_width(image)
     count = tf.cast(tf.stack([height - size + 1, width - size + 1]), tf.int64)
     bits = tf.random.stateless_uniform([2], _seed(seed, name), minval=None, maxval=None, dtype=tf.int64)
-    return tf.cast(tf.math.floormod(bits, count), tf.int32)
+    top, left = tf.unstack(tf.cast(tf.math.floormod(bits, count), tf.int32))
+    return crop_at(image, top, left, size, size)
 
 
 def _float(image: tf.Tensor) -> tf.Tensor:
@@ -140,8 +142,7 @@ def random_crop(config: CropConfig, statistics: "Statistics | None", training: b
         image = require_fit("random_crop", size, image)
         if not training:
             return crop_center(image, size)
-        top, left = tf.unstack(_offset(seed, "random_crop", *height_width(image), size))
-        return crop_at(image, top, left, size, size)
+        return _crop_anywhere(seed, "random_crop", image, size)
 
     return apply
 
@@ -201,8 +202,7 @@ def pad_crop(config: PadCropConfig, statistics: "Statistics | None", training: b
         image = tf.pad(image, [*leading, [padding, padding], [padding, padding], [0, 0]])
         if not training:
             return crop_center(image, size)
-        top, left = tf.unstack(_offset(seed, "pad_crop", *height_width(image), size))
-        return crop_at(image, top, left, size, size)
+        return _crop_anywhere(seed, "pad_crop", image, size)
 
     return apply
 

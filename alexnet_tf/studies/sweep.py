@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_tf.config import Config, to_dict, to_yaml
-from alexnet_tf.runs import CONFIG, Job, RunFolder, State
+from alexnet_tf.runs import CONFIG, STOPPED, Job, RunFolder, State
 
 LOG = "log.txt"
 """What a job's process printed, in its run folder."""
-STOPPED = 75
-"""Exit status of a process that a signal stopped after it had saved."""
 NOT_IDENTITY = ("run_dir", "resume", "study")
 """Keys that say where a run goes, not what it is."""
 

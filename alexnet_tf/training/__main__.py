@@ -1,6 +1,7 @@
 """`python -m alexnet_tf.training RUN`: train the run whose folder holds its config. A sweep's jobs start so."""
 
 import sys
+from dataclasses import replace
 
 from alexnet_tf import runs
 from alexnet_tf.config import ConfigError, from_dict
@@ -12,8 +13,8 @@ from alexnet_tf.training.trainer import train
 def main(path: str) -> int:
     """Train or go on; the exit status is that of `alexnet train`."""
     try:
-        config = from_dict(runs.RunFolder.open(path).config_dict(), [f"resume={path}"])
-        train(config)
+        config = from_dict(runs.RunFolder.open(path).config_dict())
+        train(replace(config, resume=path))
     except (ConfigError, DataError, runs.RunError, Stopped) as error:
         print(error, file=sys.stderr)
         return error.exit_status

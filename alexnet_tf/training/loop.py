@@ -30,7 +30,7 @@ class DivergedError(RunError):
 class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
     """A signal ended the run after its state was saved."""
 
-    exit_status = 75
+    exit_status = runs.STOPPED
 
     def __init__(self, run: RunFolder, step: int) -> None:
         super().__init__(f"stopped at step {step}; go on with: alexnet train resume={run.path}")

@@ -83,23 +83,25 @@ class StudySweeper(Sweeper):
         """The tuning phase where values are given, then the comparison."""
         chosen: dict[str, list[str]] = {arm: [] for arm in study.arms}
         # Composed before anything starts: a typing mistake in the last arm must not cost the first one's hours.
-        self._arm_jobs(study, fixed, chosen)
-        trials = {
-            (arm, value): self._jobs(
-                "tune", arm, [*fixed, *study.arms[arm], f"{study.tune.key}={value}"], study.tune.seeds
-            )
+        jobs = self._arm_jobs(study, fixed, chosen)
+        trials = [
+            job
             for arm, values in study.tune.values.items()
             for value in values
-        }
+            for job in self._jobs(
+                "tune", arm, [*fixed, *study.arms[arm], f"{study.tune.key}={value}"], study.tune.seeds
+            )
+        ]
         if trials:
             from alexnet_tf.studies import best_value
 
-            self._launch([job for jobs in trials.values() for job in jobs])
+            self._launch(trials)
             for arm in study.tune.values:
                 value = best_value(self.sweep_folder, arm)
                 chosen[arm] = [f"{study.tune.key}={value}"]
                 Console(highlight=False).print(f"{arm}: {study.tune.key}={value} chosen")
-        self._launch(self._arm_jobs(study, fixed, chosen))
+            jobs = self._arm_jobs(study, fixed, chosen)
+        self._launch(jobs)
 
     def _arm_jobs(self, study: StudyConfig, fixed: list[str], chosen: dict[str, list[str]]) -> list[Job]:
         """Seed by seed, so that an interrupted study has something of every arm."""
