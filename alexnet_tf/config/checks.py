@@ -9,6 +9,7 @@ from alexnet_tf.config.schema import (
     Activation,
     AdamConfig,
     AugmentConfig,
+    ComparisonConfig,
     Config,
     CosineConfig,
     DataConfig,
@@ -26,6 +27,7 @@ from alexnet_tf.config.schema import (
 STAGE_PARTS = ("activation", "norm", "pool")
 STRATEGIES = ("auto", "one_device", "mirrored")
 METHODS = ("bilinear", "bicubic", "area", "nearest", "lanczos3")
+SPLITS = ("probe", "train", "validation")
 AUGMENT_OPS = tuple(name for name in AugmentConfig.__dataclass_fields__ if name != "order")
 
 
@@ -405,7 +407,6 @@ def _check_study(config: Config) -> None:
     study = config.study
     if study is None:
         return
-    one_of("study.metric", study.metric, ("time_to_error",))
     if not study.arms or not study.seeds:
         raise ConfigError("study: expected at least one arm in study.arms and one seed in study.seeds")
     for name in study.arms:
@@ -413,8 +414,20 @@ def _check_study(config: Config) -> None:
             raise ConfigError(f"study.arms.{name}: expected a name of letters, digits and underscores")
     if len(set(study.seeds)) < len(study.seeds):
         raise ConfigError(f"study.seeds={study.seeds}: expected different seeds")
+    one_of("study.split", study.split, SPLITS)
+    _within("study.threshold", study.threshold, 0, 1, closed=True)
     for name, comparison in study.comparisons.items():
-        one_of(f"study.comparisons.{name}.arm", comparison.arm, list(study.arms))
-        one_of(f"study.comparisons.{name}.reference", comparison.reference, list(study.arms))
+        _check_comparison(f"study.comparisons.{name}", comparison, list(study.arms))
     for name in study.tune.values:
         one_of("study.tune.values", name, list(study.arms))
+
+
+def _check_comparison(key: str, comparison: ComparisonConfig, arms: Sequence[str]) -> None:
+    one_of(f"{key}.arm", comparison.arm, arms)
+    one_of(f"{key}.reference", comparison.reference, arms)
+    if comparison.split is not None:
+        one_of(f"{key}.split", comparison.split, SPLITS)
+    if comparison.direction not in (-1, 0, 1):
+        raise ConfigError(f"{key}.direction={comparison.direction}: expected -1, 0 or 1")
+    _within(f"{key}.threshold", comparison.threshold, 0, 1, closed=True)
+    _at_least(f"{key}.margin", comparison.margin, 0, above=True)

@@ -109,6 +109,21 @@ class Precision(StrEnum):
     float64 = "float64"
 
 
+class Metric(StrEnum):
+    """What a study compares of two runs; see `alexnet_tf.studies.measures`."""
+
+    time_to_error = "time_to_error"
+    """Iterations until the error first comes down to `threshold`; compared as a ratio."""
+    error = "error"
+    """Top-1 error at the end; compared, like all below, as a difference in percentage points."""
+    best_error = "best_error"
+    """The lowest top-1 error of the run."""
+    gap = "gap"
+    """Validation error at the end less training error at the end: overfitting."""
+    area = "area"
+    """Mean of the error's curve over the iterations: how low and how soon."""
+
+
 class Progress(StrEnum):
     """`auto` draws a bar in a terminal and prints plain lines elsewhere."""
 
@@ -512,8 +527,19 @@ class ComparisonConfig:
 
     arm: str = MISSING
     reference: str = MISSING
+    metric: Metric | None = None
+    """null: `study.metric`."""
+    split: str | None = None
+    """null: `study.split`."""
+    threshold: float | None = None
+    """null: `study.threshold`."""
     claim: float | None = None
-    """The claimed ratio reference / arm (how many times faster `arm` is)."""
+    """The claimed size: for `time_to_error` the ratio reference / arm (how many times faster `arm` is), for the other
+    metrics arm - reference in percentage points (negative: `arm` is lower)."""
+    direction: int = 0
+    """The claimed side where the source gives no number: 1 for above, -1 for below no effect; 0: that of `claim`."""
+    margin: float | None = None
+    """For a claim of no effect: the largest one, in the claim's unit, that would still count as none."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -536,9 +562,13 @@ class StudyConfig:
     arms: dict[str, list[str]] = MISSING
     """Each arm's overrides."""
     seeds: list[int] = MISSING
-    metric: str = "time_to_error"
+    claim: str = ""
+    """The number of the paper's claim in `alexnet claims`, such as `C1`."""
+    metric: Metric = Metric.time_to_error
+    split: str = "probe"
+    """The split whose error is measured: `probe` (training images without augmentation), `train`, `validation`."""
     threshold: float = 0.25
-    """The probe's error (fraction, 0-1) that the arms race to."""
+    """The error (fraction, 0-1) that the arms race to."""
     comparisons: dict[str, ComparisonConfig] = field(default_factory=dict)
     tune: TuneConfig = field(default_factory=TuneConfig)
 

@@ -95,7 +95,7 @@ def _several(folder: Path) -> list[RunResult]:
     if not (folder / MANIFEST).is_file():
         return [load_run(RunFolder.open(folder))]
     sweep = SweepFolder.open(folder)
-    finished, _ = load_jobs(sweep, sweep.jobs, probe=False)
+    finished, _ = load_jobs(sweep, sweep.jobs)
     if not finished:
         raise RunError(f"{folder}: none of the sweep's {len(sweep.jobs)} jobs has finished")
     return finished
@@ -145,10 +145,7 @@ def _study_page(study: StudyResult) -> Page:
 
 
 def _study_answers(study: StudyResult) -> list[str]:
-    answers = [
-        f"{item.name}: {wording.finding(item.arm, item.reference, study.threshold, item.steps, item.claim)}."
-        for item in study.comparisons
-    ]
+    answers = [f"{item.name}: {wording.finding(item)}." for item in study.comparisons]
     missing = len(study.unfinished)
     if missing:
         verb = "job does" if missing == 1 else "jobs do"
@@ -159,7 +156,7 @@ def _study_answers(study: StudyResult) -> list[str]:
 
 
 def _grid_page(sweep: SweepFolder) -> Page:
-    results, unfinished = load_jobs(sweep, sweep.jobs, probe=False)
+    results, unfinished = load_jobs(sweep, sweep.jobs)
     count = f"{len(results)} of {len(sweep.jobs)} jobs finished."
     details = [
         tables.unfinished_table(unfinished),

@@ -7,8 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from alexnet_tf import runs
+from alexnet_tf.config.schema import Metric
 from alexnet_tf.runs import Job, RunError, RunFolder, State, SweepFolder
-from alexnet_tf.studies.measures import Crossing, seconds_at, time_to_error
+from alexnet_tf.studies.measures import Reading, mean_over_steps, seconds_at, time_to_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +17,23 @@ if TYPE_CHECKING:
 IGNORED_KEYS = frozenset({"seed", "run_dir", "resume", "study"})
 """Top-level config keys that say which run it is and not what it does."""
 ABSENT = "(absent)"
+SWITCHES = {"probe": " (training.probe.every)", "validation": " (training.evaluate_every)"}
+"""What makes a run measure a split."""
 KEYS = ["epoch", "step", "split"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What of a run is compared; `threshold` (fraction, 0-1) counts for `time_to_error` alone."""
+
+    metric: Metric
+    split: str
+    threshold: float
+
+    @property
+    def is_time(self) -> bool:
+        """Whether it is a number of iterations, compared as a ratio."""
+        return self.metric is Metric.time_to_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +71,26 @@ class RunResult:
         values = self.curve(split, column)[column]
         return float(values.min()) if len(values) else math.nan
 
-    def crossing(self, threshold: float) -> Crossing:
-        """Steps to the threshold of the probe's error."""
-        probe = self.curve("probe")
-        return time_to_error(probe["step"].tolist(), probe["top1_error"].tolist(), threshold)
+    def read(self, measure: "Measure") -> Reading:
+        """What a study's measure says of this run: steps, or per cent (NaN where nothing was measured)."""
+        curve = self.curve(measure.split)
+        steps, errors = curve["step"].tolist(), curve["top1_error"].tolist()
+        if measure.metric is Metric.time_to_error:
+            return time_to_error(steps, errors, measure.threshold)
+        if measure.metric is Metric.area:
+            return Reading(100 * mean_over_steps(steps, errors))
+        if measure.metric is Metric.gap:
+            return Reading(
+                100 * (self.last("validation", "top1_error") - self.last(measure.split, "top1_error"))
+            )
+        chosen = self.best if measure.metric is Metric.best_error else self.last
+        return Reading(100 * chosen(measure.split, "top1_error"))
 
-    def seconds_to(self, crossing: Crossing) -> Crossing:
+    def seconds_to(self, crossing: Reading) -> Reading:
         """A crossing in steps as seconds of training; NaN without `timing.csv`."""
         clock = self.rows[self.rows["seconds"].notna()].sort_values("step").drop_duplicates("step")
         if not len(clock):
-            return Crossing(math.nan, crossing.censored)
+            return Reading(math.nan, crossing.censored)
         return seconds_at(crossing, clock["step"].tolist(), clock["seconds"].tolist())
 
     @cached_property
@@ -106,14 +133,14 @@ def _floats(table: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def load_jobs(
-    sweep: SweepFolder, jobs: Iterable[Job], *, probe: bool
+    sweep: SweepFolder, jobs: Iterable[Job], *, splits: Iterable[str] = ()
 ) -> tuple[list[RunResult], list[Unfinished]]:
     """The finished runs among `jobs`, and the others with the reason why they do not count.
 
     Args:
         sweep: The sweep.
         jobs: Some of its jobs.
-        probe: Whether a run must have measured the probe's error to count.
+        splits: Those whose error a run must have measured to count.
     """
     finished, unfinished = [], []
     for job in jobs:
@@ -122,8 +149,8 @@ def load_jobs(
             state, reason = _standing(folder)
             if state == State.finished:
                 run = load_run(folder, name=job.name, arm=job.arm, seed=job.seed)
-                if probe and run.curve("probe").empty:
-                    raise RunError("has no probe measurements (training.probe.every)")
+                if missing := [split for split in splits if run.curve(split).empty]:
+                    raise RunError(f"has no {missing[0]} measurements{SWITCHES.get(missing[0], '')}")
                 finished.append(run)
                 continue
         except RunError as error:
