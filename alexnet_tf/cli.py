@@ -92,6 +92,22 @@ def report(
 
 
 @app.command()
+def claims(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH]...", help="Sweeps, or folders of them.", show_default=False),
+    ] = None,
+) -> None:
+    """Print the paper's claims: what the source says, what was measured, the verdict, the command.
+
+    Without paths the results below ./experiments and ./sweeps count.
+    """
+    from alexnet_tf.studies import claims_table, find_results, load_claims, print_table
+
+    print_table(claims_table(load_claims(), find_results(paths or [])))
+
+
+@app.command()
 def export(
     folder: Run,
     out: Annotated[

@@ -525,6 +525,8 @@ class TrainingConfig:
 class ComparisonConfig:
     """Two arms and what the source claims about them."""
 
+    id: str = ""
+    """The claim's number in `alexnet claims`, such as `C1`; empty: it is not one of the paper's."""
     arm: str = MISSING
     reference: str = MISSING
     metric: Metric | None = None
@@ -553,6 +555,25 @@ class TuneConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class StudyScaleConfig:
+    """How big a study is: what `conf/scale/` sets besides data, network and length."""
+
+    name: str = ""
+    """`smoke`, `small` or `paper`; empty: none was chosen. `smoke` never gives a verdict."""
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
+
+
+@dataclass(kw_only=True, slots=True)
+class AtScaleConfig:
+    """What a study has of its own at one scale."""
+
+    common: list[str] = field(default_factory=list)
+    """Overrides of every arm, before the arm's own."""
+    arms: dict[str, list[str]] = field(default_factory=dict)
+    """Arms in place of `study.arms`, where sizes or rates that fit the scale stand in them; {}: those."""
+
+
+@dataclass(kw_only=True, slots=True)
 class StudyConfig:
     """A comparison of arms over seeds, run by one command and reported."""
 
@@ -561,9 +582,10 @@ class StudyConfig:
     source: str = ""
     arms: dict[str, list[str]] = MISSING
     """Each arm's overrides."""
-    seeds: list[int] = MISSING
-    claim: str = ""
-    """The number of the paper's claim in `alexnet claims`, such as `C1`."""
+    scale: str = II("scale.name")
+    at: dict[str, AtScaleConfig] = field(default_factory=dict)
+    """By the name of a scale; merged into `arms` when the config is resolved."""
+    seeds: list[int] = II("scale.seeds")  # noqa: RUF009 - an interpolation, not a list
     metric: Metric = Metric.time_to_error
     split: str = "probe"
     """The split whose error is measured: `probe` (training images without augmentation), `train`, `validation`."""
@@ -585,6 +607,7 @@ class Config:
     schedule: ScheduleConfig = MISSING
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    scale: StudyScaleConfig = field(default_factory=StudyScaleConfig)
     study: StudyConfig | None = None
     run_dir: str | None = None
     """The run's (or sweep's) folder; null: a new one under `runs/` (or `sweeps/`)."""

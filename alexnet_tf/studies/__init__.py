@@ -1,5 +1,6 @@
 """Studies: many runs become one answer. Time to an error, intervals, tables, pictures and the report; no TensorFlow."""
 
+from alexnet_tf.studies.claims import claims_table, find_results, load_claims
 from alexnet_tf.studies.measures import (
     Bound,
     Effect,
@@ -12,7 +13,7 @@ from alexnet_tf.studies.measures import (
     summarize,
     time_to_error,
 )
-from alexnet_tf.studies.report import Report, write_report
+from alexnet_tf.studies.report import Report, print_table, write_report
 from alexnet_tf.studies.study import (
     Arm,
     Comparison,
@@ -38,12 +39,16 @@ __all__ = [
     "Verdict",
     "best_value",
     "choose_value",
+    "claims_table",
+    "find_results",
     "judge",
+    "load_claims",
     "load_study",
     "load_trials",
     "make_job",
     "paired_difference",
     "paired_ratio",
+    "print_table",
     "run_job",
     "summarize",
     "time_to_error",

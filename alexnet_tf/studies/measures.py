@@ -19,7 +19,7 @@ RULE = (
     "if the mean and the spread stayed as they are. A claim of no effect is confirmed by an interval wholly within "
     "the stated margin and contradicted by one wholly outside. A run that never reaches the threshold counts as "
     "censored at its last iteration: the ratio is then only a bound without an interval, and a verdict needs every "
-    "seed on the same side of 1 in a sign test at 5 % (six seeds or more)."
+    "seed on the same side of 1 in a sign test at 5 % (six seeds or more). Smoke scale never gives a verdict."
 )
 """The rule for verdicts in words; every report prints it."""
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from alexnet_tf.runs import MANIFEST, RunError, RunFolder, SweepFolder, write_text
+from alexnet_tf.runs import MANIFEST, RunError, RunFolder, SweepFolder, write_json, write_text
 from alexnet_tf.studies import tables, wording
+from alexnet_tf.studies.claims import RESULT, result_json
 from alexnet_tf.studies.measures import RULE
 from alexnet_tf.studies.page import Page, render
 from alexnet_tf.studies.plots import run_pictures, study_pictures
@@ -88,6 +89,7 @@ def write_report(paths: Sequence[Path], out: Path | None = None) -> Report:
     study = load_study(sweep)
     report = _write(_study_page(study), out or first)
     write_text(report.html.parent / CSV, tables.results_csv(study))
+    write_json(report.html.parent / RESULT, result_json(study))
     return report
 
 
@@ -250,6 +252,13 @@ def _shown(path: Path) -> str:
     absolute = path.resolve()
     here = Path.cwd()
     return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
+
+
+def print_table(table: TextTable) -> None:
+    """Print one table."""
+    from rich.console import Console
+
+    Console().print(_rich_table(table))
 
 
 def _rich_table(table: TextTable) -> "Table":

@@ -14,7 +14,7 @@ from alexnet_tf.studies.measures import Reading, mean_over_steps, seconds_at, ti
 if TYPE_CHECKING:
     import pandas as pd
 
-IGNORED_KEYS = frozenset({"seed", "run_dir", "resume", "study"})
+IGNORED_KEYS = frozenset({"seed", "run_dir", "resume", "study", "scale"})
 """Top-level config keys that say which run it is and not what it does."""
 ABSENT = "(absent)"
 SWITCHES = {"probe": " (training.probe.every)", "validation": " (training.evaluate_every)"}

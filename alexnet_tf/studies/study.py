@@ -11,6 +11,8 @@ from alexnet_tf.runs import MANIFEST, Job, RunError, SweepFolder
 from alexnet_tf.studies.measures import Effect, Reading, Verdict, judge, paired_difference, paired_ratio
 from alexnet_tf.studies.results import Measure, RunResult, Unfinished, differences, flatten, load_jobs
 
+SMOKE = "smoke"
+"""The scale that shows that a study runs, and no more."""
 TUNE = "tune"
 """The phase of the jobs that choose a value for an arm; all others are the comparison itself."""
 
@@ -51,10 +53,15 @@ class Comparison:
     effect: Effect
     seconds: Effect | None
     """The ratio of training times, beside one of iterations."""
+    id: str = ""
+    """The claim's number; empty: it is not one of the paper's."""
+    scale: str = ""
 
     @property
     def verdict(self) -> Verdict:
-        """On the claim."""
+        """On the claim; none at smoke scale, whatever the seeds."""
+        if self.scale == SMOKE:
+            return Verdict.none
         return judge(self.effect, self.claim, self.direction, self.margin)
 
 
@@ -86,6 +93,7 @@ class StudyResult:
     name: str
     question: str
     source: str
+    scale: str
     measure: Measure
     sweep: SweepFolder
     arms: list[Arm]
@@ -117,9 +125,9 @@ def load_study(sweep: SweepFolder) -> StudyResult:
         RunError: If the sweep has no study, or its description is damaged or asks for an unknown metric.
     """
     study = _description(sweep)
-    measure = _measure(study, {})
+    measure = measure_of(study, {})
     specs: dict[str, Mapping[str, Any]] = study.get("comparisons") or {}
-    measures = [measure, *(_measure(study, spec) for spec in specs.values())]
+    measures = [measure, *(measure_of(study, spec) for spec in specs.values())]
     jobs = [job for job in sweep.jobs if job.phase != TUNE]
     finished, unfinished = load_jobs(sweep, jobs, splits=_splits(measures))
     names = [*study["arms"], *(run.arm for run in finished if run.arm not in study["arms"])]
@@ -129,6 +137,7 @@ def load_study(sweep: SweepFolder) -> StudyResult:
         name=str(study["name"]),
         question=str(study["question"]),
         source=str(study.get("source") or ""),
+        scale=str(study.get("scale") or ""),
         measure=measure,
         sweep=sweep,
         arms=arms,
@@ -148,7 +157,7 @@ def _description(sweep: SweepFolder) -> dict[str, Any]:
     return sweep.study
 
 
-def _measure(study: Mapping[str, Any], spec: Mapping[str, Any]) -> Measure:
+def measure_of(study: Mapping[str, Any], spec: Mapping[str, Any]) -> Measure:
     """The measure of a comparison: its own keys, else the study's."""
 
     def value(key: str, default: str) -> str:
@@ -180,7 +189,7 @@ def _comparison(
             known = ", ".join(arms)
             raise RunError(f"study.comparisons.{name}.{role}={spec.get(role)}: expected one of {known}")
     arm, reference = arms[spec["arm"]], arms[spec["reference"]]
-    measure = _measure(study, spec)
+    measure = measure_of(study, spec)
     numbers = {key: spec.get(key) for key in ("claim", "margin")}
     return Comparison(
         name=name,
@@ -192,6 +201,8 @@ def _comparison(
         margin=None if numbers["margin"] is None else float(numbers["margin"]),
         effect=_effect(measure, arm, reference),
         seconds=paired_ratio(reference.seconds(measure), arm.seconds(measure)) if measure.is_time else None,
+        id=str(spec.get("id") or ""),
+        scale=str(study.get("scale") or ""),
     )
 
 
@@ -215,7 +226,7 @@ def load_trials(sweep: SweepFolder) -> list[Trial]:
         return []
     study = _description(sweep)
     key = (study.get("tune") or {}).get("key", "optimizer.lr")
-    measure = _measure(study, {})
+    measure = measure_of(study, {})
     finished, unfinished = load_jobs(sweep, jobs, splits=_splits([measure]))
     runs = {run.name: run for run in finished}
     reasons = {item.job.name: f"{item.state}: {item.reason}" for item in unfinished}

@@ -10,11 +10,10 @@ from alexnet_tf.studies.measures import (
     Reading,
     Summary,
     Verdict,
-    claimed_side,
     seeds_needed,
 )
 from alexnet_tf.studies.results import Measure
-from alexnet_tf.studies.study import Comparison
+from alexnet_tf.studies.study import SMOKE, Comparison
 
 MISSING = "-"
 """Stands in a table where there is no number."""
@@ -111,29 +110,36 @@ def size(value: Effect, number: float) -> str:
     return f"{significant(number)}x" if value.is_ratio else f"{number:+.2f} points"
 
 
-def claim_text(item: Comparison) -> str:
-    """What the source claims: '6x', '-1.4 points', 'lower', 'no effect within 0.5 points'."""
-    if item.margin is not None:
-        unit = f"{100 * item.margin:g} %" if item.effect.is_ratio else f"{item.margin:g} points"
-        return f"no effect within {unit}"
-    if item.claim is not None:
-        return f"{item.claim:g}x" if item.effect.is_ratio else f"{item.claim:+g} points"
-    side = claimed_side(item.effect, None, item.direction)
-    words = ("faster", "slower") if item.effect.is_ratio else ("higher", "lower")
-    return {1: words[0], -1: words[1]}.get(side, "")
+def claim_text(*, ratio: bool, claim: float | None, direction: int = 0, margin: float | None = None) -> str:
+    """What a source claims: '6x', '-1.4 points', 'lower', 'no effect within 0.5 points'; empty: nothing."""
+    if margin is not None:
+        return f"no effect within {f'{100 * margin:g} %' if ratio else f'{margin:g} points'}"
+    if claim is not None:
+        return f"{claim:g}x" if ratio else f"{claim:+g} points"
+    words = ("faster", "slower") if ratio else ("higher", "lower")
+    return {1: words[0], -1: words[1]}.get(direction, "")
+
+
+def claim_of(item: Comparison) -> str:
+    """What the source of a comparison claims."""
+    return claim_text(
+        ratio=item.effect.is_ratio, claim=item.claim, direction=item.direction, margin=item.margin
+    )
 
 
 def claimed(item: Comparison) -> str:
     """The claim and, where there are a number and an interval, whether it lies inside: '6x (outside)'."""
-    text = claim_text(item)
+    text = claim_of(item)
     inside = None if item.claim is None else item.effect.contains(item.claim)
     return f"{text} ({'inside' if inside else 'outside'})" if text and inside is not None else text or MISSING
 
 
 def verdict(item: Comparison) -> str:
     """The verdict, or why there is none."""
-    if not claim_text(item):
+    if not claim_of(item):
         return "no claim to judge"
+    if item.scale == SMOKE:
+        return "no verdict at smoke scale"
     if item.effect.n < SEEDS_FOR_A_VERDICT:
         return f"none (< {SEEDS_FOR_A_VERDICT} seeds)"
     found = item.verdict
@@ -156,11 +162,11 @@ def finding(item: Comparison) -> str:
     if not value.n:
         return f"{item.arm} against {item.reference}: no seed has finished in both arms yet"
     text = _time_finding(item) if item.measure.is_time else _difference_finding(item)
-    claim = claim_text(item)
+    claim = claim_of(item)
     inside = None if item.claim is None else value.contains(item.claim)
     where = "" if inside is None else f", {'inside' if inside else 'outside'} the interval"
     against = f" (claimed: {claim}{where})" if claim else ""
-    few = value.n < SEEDS_FOR_A_VERDICT
+    few = value.n < SEEDS_FOR_A_VERDICT and item.scale != SMOKE
     end = f"no verdict below {SEEDS_FOR_A_VERDICT}" if few and claim else verdict(item)
     return f"{text}{against}: {seeds(value.n)}; {end}"
 
