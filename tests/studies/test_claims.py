@@ -62,7 +62,7 @@ def test_smoke_scale_never_gives_a_verdict(tmp_path, sweep_builder):
 
 
 def test_paths_without_results_are_one_line(tmp_path):
-    with pytest.raises(RunError, match="no result.json in it or one level below"):
+    with pytest.raises(RunError, match=r"no result\.json in it or one level below"):
         find_results([tmp_path])
     (tmp_path / "result.json").write_text(json.dumps({"study": "x"}))
     with pytest.raises(RunError, match="expected the keys study and comparisons"):
