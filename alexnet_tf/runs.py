@@ -31,6 +31,7 @@ TIMING = "timing.csv"
 STATISTICS = "statistics.npz"
 DATASET = "dataset.json"
 MODEL = "model.keras"
+EVALUATIONS = "evaluations.csv"
 MANIFEST = "sweep.yaml"
 
 METRICS_COLUMNS = ("epoch", "step", "split", "loss", "top1_error", "top5_error", "lr", "examples")

@@ -13,6 +13,7 @@ from alexnet_tf.config.schema import (
     Config,
     CosineConfig,
     DataConfig,
+    Metric,
     ModelConfig,
     Norm,
     OptimizerConfig,
@@ -22,6 +23,7 @@ from alexnet_tf.config.schema import (
     StageConfig,
     StageKind,
     StepsConfig,
+    StudyConfig,
 )
 
 STAGE_PARTS = ("activation", "norm", "pool")
@@ -417,12 +419,13 @@ def _check_study(config: Config) -> None:
     one_of("study.split", study.split, SPLITS)
     _within("study.threshold", study.threshold, 0, 1, closed=True)
     for name, comparison in study.comparisons.items():
-        _check_comparison(f"study.comparisons.{name}", comparison, list(study.arms))
+        _check_comparison(f"study.comparisons.{name}", comparison, study)
     for name in study.tune.values:
         one_of("study.tune.values", name, list(study.arms))
 
 
-def _check_comparison(key: str, comparison: ComparisonConfig, arms: Sequence[str]) -> None:
+def _check_comparison(key: str, comparison: ComparisonConfig, study: StudyConfig) -> None:
+    arms = list(study.arms)
     one_of(f"{key}.arm", comparison.arm, arms)
     one_of(f"{key}.reference", comparison.reference, arms)
     if comparison.split is not None:
@@ -431,3 +434,21 @@ def _check_comparison(key: str, comparison: ComparisonConfig, arms: Sequence[str
         raise ConfigError(f"{key}.direction={comparison.direction}: expected -1, 0 or 1")
     _within(f"{key}.threshold", comparison.threshold, 0, 1, closed=True)
     _at_least(f"{key}.margin", comparison.margin, 0, above=True)
+    _check_evaluated(key, comparison, study)
+
+
+def _check_evaluated(key: str, comparison: ComparisonConfig, study: StudyConfig) -> None:
+    """What is evaluated after the training is an error, over views of images."""
+    for part in ("views", "reference_views"):
+        if (views := getattr(comparison, part)) not in (0, 1, 5, 10):
+            raise ConfigError(f"{key}.{part}={views}: expected 0, 1, 5 or 10")
+    _at_least(f"{key}.average", comparison.average, 1)
+    metric = comparison.metric or study.metric
+    evaluated = comparison.views or comparison.reference_views or comparison.average > 1
+    if evaluated and (metric != Metric.error or (comparison.split or study.split) == "probe"):
+        raise ConfigError(
+            f"{key}: expected metric=error and a split of the data with views or average, came metric={metric}, "
+            f"split={comparison.split or study.split}"
+        )
+    if comparison.average > 1 and not comparison.views:
+        raise ConfigError(f"{key}.views=0: expected 1, 5 or 10 with average={comparison.average}")

@@ -107,7 +107,7 @@ def _at_scale(study: schema.StudyConfig) -> schema.StudyConfig:
     """The study with the arms that it has at its scale."""
     own = study.at.get(study.scale, schema.AtScaleConfig())
     arms = {name: [*own.common, *overrides] for name, overrides in (own.arms or study.arms).items()}
-    return dataclasses.replace(study, arms=arms, at={})
+    return dataclasses.replace(study, arms=arms, seeds=own.seeds or study.seeds, at={})
 
 
 def to_yaml(config: schema.Config) -> str:

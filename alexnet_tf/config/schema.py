@@ -535,6 +535,12 @@ class ComparisonConfig:
     """null: `study.split`."""
     threshold: float | None = None
     """null: `study.threshold`."""
+    views: int = 0
+    """Evaluate `arm` after the training over so many views (1, 5 or 10) of each image; 0: as training measured."""
+    reference_views: int = 0
+    average: int = 1
+    """More than 1: so many runs of `arm`, of seeds that follow on one another, with their probabilities averaged, against
+    the mean of the same runs' errors; both evaluated over `views`."""
     claim: float | None = None
     """The claimed size: for `time_to_error` the ratio reference / arm (how many times faster `arm` is), for the other
     metrics arm - reference in percentage points (negative: `arm` is lower)."""
@@ -571,6 +577,8 @@ class AtScaleConfig:
     """Overrides of every arm, before the arm's own."""
     arms: dict[str, list[str]] = field(default_factory=dict)
     """Arms in place of `study.arms`, where sizes or rates that fit the scale stand in them; {}: those."""
+    seeds: list[int] = field(default_factory=list)
+    """In place of `study.seeds`; []: those."""
 
 
 @dataclass(kw_only=True, slots=True)

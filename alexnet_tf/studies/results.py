@@ -1,9 +1,11 @@
 """Reading finished runs: their curves, their final numbers, and what differs between their configs."""
 
+import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alexnet_tf import runs
@@ -24,11 +26,19 @@ KEYS = ["epoch", "step", "split"]
 
 @dataclass(frozen=True)
 class Measure:
-    """What of a run is compared; `threshold` (fraction, 0-1) counts for `time_to_error` alone."""
+    """What of a run is compared.
+
+    Args:
+        metric: What kind of number.
+        split: Whose error.
+        threshold: For `time_to_error` alone; a fraction (0-1).
+        views: For `error` alone: views of each image in the evaluation after the training; 0: as training measured.
+    """
 
     metric: Metric
     split: str
     threshold: float
+    views: int = 0
 
     @property
     def is_time(self) -> bool:
@@ -83,6 +93,8 @@ class RunResult:
             return Reading(
                 100 * (self.last("validation", "top1_error") - self.last(measure.split, "top1_error"))
             )
+        if measure.views:
+            return Reading(100 * self.evaluated(measure.split, measure.views))
         chosen = self.best if measure.metric is Metric.best_error else self.last
         return Reading(100 * chosen(measure.split, "top1_error"))
 
@@ -92,6 +104,10 @@ class RunResult:
         if not len(clock):
             return Reading(math.nan, crossing.censored)
         return seconds_at(crossing, clock["step"].tolist(), clock["seconds"].tolist())
+
+    def evaluated(self, split: str, views: int) -> float:
+        """The top-1 error of the newest evaluation of the finished run (fraction); NaN if there is none."""
+        return evaluated_error(self.folder.path / runs.EVALUATIONS, split, views, averaged=1)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -125,6 +141,28 @@ def load_run(folder: RunFolder, *, name: str = "", arm: str = "", seed: int | No
     own_seed = folder.config_dict().get("seed", 0) if seed is None else seed
     state = str(folder.status().get("state", ""))
     return RunResult(name=name or folder.name, arm=arm, seed=own_seed, folder=folder, state=state, rows=rows)
+
+
+def evaluated_error(path: Path, split: str, views: int, averaged: int) -> float:
+    """The top-1 error (fraction) of the last matching row of a table of evaluations; NaN if there is none.
+
+    Raises:
+        RunError: If the table is damaged.
+    """
+    if not path.exists():
+        return math.nan
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        wanted = (split, views, averaged)
+        errors = [
+            float(row["top1_error"])
+            for row in rows
+            if (row["split"], int(row["views"]), int(row["runs"])) == wanted
+        ]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise RunError(f"{path}: no table of evaluations ({' '.join(str(error).split())})") from error
+    return errors[-1] if errors else math.nan
 
 
 def _floats(table: "pd.DataFrame") -> "pd.DataFrame":

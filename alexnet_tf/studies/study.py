@@ -3,16 +3,28 @@
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from alexnet_tf.config.schema import Metric
 from alexnet_tf.runs import MANIFEST, Job, RunError, SweepFolder
 from alexnet_tf.studies.measures import Effect, Reading, Verdict, judge, paired_difference, paired_ratio
-from alexnet_tf.studies.results import Measure, RunResult, Unfinished, differences, flatten, load_jobs
+from alexnet_tf.studies.results import (
+    Measure,
+    RunResult,
+    Unfinished,
+    differences,
+    evaluated_error,
+    flatten,
+    load_jobs,
+)
 
 SMOKE = "smoke"
 """The scale that shows that a study runs, and no more."""
+ENSEMBLES = "ensembles"
+"""Folder of a sweep with the evaluations of averaged runs."""
+SCORES = "scores.csv"
 TUNE = "tune"
 """The phase of the jobs that choose a value for an arm; all others are the comparison itself."""
 
@@ -50,6 +62,9 @@ class Comparison:
     claim: float | None
     direction: int
     margin: float | None
+    reference_measure: Measure
+    average: int
+    """How many runs' probabilities are averaged; 1: none."""
     effect: Effect
     seconds: Effect | None
     """The ratio of training times, beside one of iterations."""
@@ -141,7 +156,7 @@ def load_study(sweep: SweepFolder) -> StudyResult:
         measure=measure,
         sweep=sweep,
         arms=arms,
-        comparisons=[_comparison(name, study, spec, by_name) for name, spec in specs.items()],
+        comparisons=[_comparison(name, sweep, spec, by_name) for name, spec in specs.items()],
         trials=load_trials(sweep),
         unfinished=unfinished,
     )
@@ -167,12 +182,13 @@ def measure_of(study: Mapping[str, Any], spec: Mapping[str, Any]) -> Measure:
     metric = value("metric", Metric.time_to_error)
     if metric not in list(Metric):
         raise RunError(f"study.metric={metric}: expected one of {', '.join(Metric)}")
-    return Measure(Metric(metric), value("split", "probe"), float(value("threshold", "nan")))
+    views = int(spec.get("views") or 0)
+    return Measure(Metric(metric), value("split", "probe"), float(value("threshold", "nan")), views)
 
 
 def _splits(measures: Iterable[Measure]) -> list[str]:
-    """The splits that the measures read."""
-    splits = [measure.split for measure in measures]
+    """The splits of which training must have measured the error."""
+    splits = [measure.split for measure in measures if not measure.views]
     return sorted({*splits, *(["validation"] if any(m.metric is Metric.gap for m in measures) else [])})
 
 
@@ -182,14 +198,17 @@ def _arm(name: str, arms: Mapping[str, Sequence[str]], finished: Iterable[RunRes
 
 
 def _comparison(
-    name: str, study: Mapping[str, Any], spec: Mapping[str, Any], arms: Mapping[str, Arm]
+    name: str, sweep: SweepFolder, spec: Mapping[str, Any], arms: Mapping[str, Arm]
 ) -> Comparison:
+    study = _description(sweep)
     for role in ("arm", "reference"):
         if spec.get(role) not in arms:
             known = ", ".join(arms)
             raise RunError(f"study.comparisons.{name}.{role}={spec.get(role)}: expected one of {known}")
     arm, reference = arms[spec["arm"]], arms[spec["reference"]]
     measure = measure_of(study, spec)
+    reference_measure = replace(measure, views=int(spec.get("reference_views") or 0))
+    average = int(spec.get("average") or 1)
     numbers = {key: spec.get(key) for key in ("claim", "margin")}
     return Comparison(
         name=name,
@@ -199,20 +218,46 @@ def _comparison(
         claim=None if numbers["claim"] is None else float(numbers["claim"]),
         direction=int(spec.get("direction") or 0),
         margin=None if numbers["margin"] is None else float(numbers["margin"]),
-        effect=_effect(measure, arm, reference),
+        reference_measure=reference_measure,
+        average=average,
+        effect=(
+            averaging_effect(sweep, arm, measure, average)
+            if average > 1
+            else _effect(arm, measure, reference, reference_measure)
+        ),
         seconds=paired_ratio(reference.seconds(measure), arm.seconds(measure)) if measure.is_time else None,
         id=str(spec.get("id") or ""),
         scale=str(study.get("scale") or ""),
     )
 
 
-def _effect(measure: Measure, arm: Arm, reference: Arm) -> Effect:
+def _effect(arm: Arm, measure: Measure, reference: Arm, reference_measure: Measure) -> Effect:
+    sides = (arm.readings(measure), reference.readings(reference_measure))
     if measure.is_time:
-        return paired_ratio(reference.readings(measure), arm.readings(measure))
-    numbers = [
-        {seed: reading.value for seed, reading in side.readings(measure).items()} for side in (arm, reference)
-    ]
-    return paired_difference(*numbers)
+        return paired_ratio(sides[1], sides[0])
+    return paired_difference(*({seed: found.value for seed, found in side.items()} for side in sides))
+
+
+def groups(arm: Arm, size: int) -> list[list[RunResult]]:
+    """The runs of an arm that are averaged together: `size` seeds that follow on one another, what is left not."""
+    ordered = list(arm.runs.values())
+    return [ordered[start : start + size] for start in range(0, len(ordered) - size + 1, size)]
+
+
+def ensemble_folder(sweep: SweepFolder, members: Sequence[RunResult], measure: Measure) -> Path:
+    """Where the evaluation of the average of some runs is."""
+    seeds = "-".join(str(run.seed) for run in members)
+    return sweep.path / ENSEMBLES / f"{members[0].arm}-seeds{seeds}-{measure.split}-{measure.views}views"
+
+
+def averaging_effect(sweep: SweepFolder, arm: Arm, measure: Measure, size: int) -> Effect:
+    """The error of averaged runs less the mean of their own errors, in points, a pair for each group of runs."""
+    averaged, single = {}, {}
+    for index, members in enumerate(groups(arm, size)):
+        scores = ensemble_folder(sweep, members, measure) / SCORES
+        averaged[index] = 100 * evaluated_error(scores, measure.split, measure.views, averaged=size)
+        single[index] = statistics.fmean(run.read(measure).value for run in members)
+    return paired_difference(averaged, single)
 
 
 def load_trials(sweep: SweepFolder) -> list[Trial]:

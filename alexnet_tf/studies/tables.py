@@ -76,7 +76,7 @@ def comparisons_table(study: StudyResult) -> TextTable:
     rows = [
         (
             item.name,
-            f"{item.arm} against {item.reference}",
+            " against ".join(wording.sides(item)),
             wording.measure_name(item.measure),
             str(item.effect.n),
             wording.effect(item.effect),

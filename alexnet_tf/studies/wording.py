@@ -156,11 +156,22 @@ def seeds(count: int) -> str:
     return f"{count} seed{'' if count == 1 else 's'}"
 
 
+def sides(item: Comparison) -> tuple[str, str]:
+    """What is compared: the arms, with the views or the averaging that make the difference."""
+    views = (item.measure.views, item.reference_measure.views)
+    if item.average > 1:
+        return f"the average of {item.average} runs of {item.arm}", "one of them"
+    if views[0] == views[1]:
+        return item.arm, item.reference
+    texts = [f"{count} view{'' if count == 1 else 's'}" for count in views]
+    return f"{item.arm} over {texts[0]}", f"{item.reference} over {texts[1]}"
+
+
 def finding(item: Comparison) -> str:
     """One comparison as a sentence: the effect, its interval, the claim and the verdict or why none is given."""
     value = item.effect
     if not value.n:
-        return f"{item.arm} against {item.reference}: no seed has finished in both arms yet"
+        return f"{' against '.join(sides(item))}: no seed has finished in both arms yet"
     text = _time_finding(item) if item.measure.is_time else _difference_finding(item)
     claim = claim_of(item)
     inside = None if item.claim is None else value.contains(item.claim)
@@ -183,7 +194,7 @@ def _time_finding(item: Comparison) -> str:
 
 def _difference_finding(item: Comparison) -> str:
     name = measure_name(item.measure)
-    return f"{name[0].upper()}{name[1:]} of {item.arm} against {item.reference}: {effect(item.effect)}"
+    return f"{name[0].upper()}{name[1:]} of {' against '.join(sides(item))}: {effect(item.effect)}"
 
 
 UNITS = {"steps": steps, "seconds": seconds_text, "percent": lambda value: percent(value / 100)}
