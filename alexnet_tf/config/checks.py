@@ -26,6 +26,10 @@ from alexnet_tf.config.schema import (
 STAGE_PARTS = ("activation", "norm", "pool")
 STRATEGIES = ("auto", "one_device", "mirrored")
 METHODS = ("bilinear", "bicubic", "area", "nearest", "lanczos3")
+VIEWS = (1, 5, 10)
+"""How many crops of an image evaluation can average over: the centre, the corners too, their mirror images too."""
+CROPS = ("random_crop", "random_resized_crop", "pad_crop", "center_crop")
+"""The operations that views can be cut in."""
 AUGMENT_OPS = tuple(name for name in AugmentConfig.__dataclass_fields__ if name != "order")
 
 
@@ -243,6 +247,29 @@ def check_augment_order(augment: AugmentConfig) -> None:
             f"augment.order={augment.order}: expected scale not to stand between pca and subtract_mean, whose "
             f"statistics have one unit"
         )
+
+
+def view_crop(augment: AugmentConfig, views: int) -> str | None:
+    """The operation of `augment.order` that cuts several views: the last random crop, else the central one.
+
+    A `center_crop` before a random crop keeps its centre: the views are cut out of that, as in the paper.
+
+    Returns:
+        None for one view, which needs no crop.
+
+    Raises:
+        ConfigError: If no operation crops, or there is no such number of views.
+    """
+    one_of("views", str(views), [str(choice) for choice in VIEWS])
+    if views == 1:
+        return None
+    found = [name for name in _active(augment) if name in CROPS]
+    if not found:
+        raise ConfigError(
+            f"views={views}: expected an operation that crops in augment.order, one of {', '.join(CROPS)}. "
+            f"Received [{', '.join(augment.order)}]"
+        )
+    return ([name for name in found if name != "center_crop"] or found)[-1]
 
 
 def _active(augment: AugmentConfig) -> list[str]:
