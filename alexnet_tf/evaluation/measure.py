@@ -1,5 +1,6 @@
 """Finished runs on a split of their data, over several views of each image, alone and averaged."""
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from alexnet_tf.inference import Run, class_labels, log_probabilities
 from alexnet_tf.runs import RunError, WrongPathError
 
 ROWS_AT_ONCE = 4096
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -243,7 +246,7 @@ def _outputs(task: _Task) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         model = task.run.model()
 
     def replica(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return log_probabilities(model, images), labels, weights
+        return log_probabilities(model, images), labels, weights, _alike(images)
 
     @tf.function(reduce_retracing=True)
     def step(*batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -259,9 +262,27 @@ def _outputs(task: _Task) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         transient=True,
         disable=not (task.settings.progress and console.is_terminal),
     )
+    without_room = 0
     for batch in batches:
-        rows, labels, weights = (part.numpy() for part in step(*batch))
-        rows, labels = rows[weights > 0], labels[weights > 0]
+        rows, labels, weights, alike = (part.numpy() for part in step(*batch))
+        rows, labels, alike = (column[weights > 0] for column in (rows, labels, alike))
         if np.isnan(rows).any():
             raise RunError(f"{task.run.path}: its model gives probabilities that are not numbers")
+        without_room += int(alike.sum())
         yield rows, labels
+    if without_room:
+        logger.warning(
+            "%s: %d images have no room for several crops in augment.order; their views are all the same",
+            task.run.path,
+            without_room,
+        )
+
+
+def _alike(images: tf.Tensor) -> tf.Tensor:
+    """Whether the corners and the centre of an image are one crop, bool `[N]`; False where there is one view only.
+
+    Images of one size without room are refused beforehand; here sizes differ.
+    """
+    if len(images.shape) == 4:
+        return tf.zeros(tf.shape(images)[:1], tf.bool)
+    return tf.reduce_all(images[:, 1:5] == images[:, :1], axis=[1, 2, 3, 4])

@@ -17,7 +17,8 @@ MOST_NAMES = 40
 """Up to so many classes the axes have their names, beyond it their indices."""
 LONGEST_NAME = 22
 """Characters of a name; of a longer one the beginning and the end are shown."""
-DPI = 150
+DPI = 200
+"""Gives a cell of 1000 classes two pixels."""
 FONT = "DejaVu Sans"
 """Comes with matplotlib."""
 
@@ -30,23 +31,26 @@ def confusion_png(confusion: np.ndarray, class_names: Sequence[str]) -> bytes:
         class_names: One for each class; a name with characters that the font has not is shown as `class <index>`.
     """
     classes = len(class_names)
-    side = float(np.clip(0.42 * classes, 3.2, 9.0))  # inches; 9 give a cell of 1000 classes more than a pixel
-    figure = Figure(figsize=(side + 2.2, side + 1.2), layout="constrained")
-    ax = figure.subplots()
+    side = float(np.clip(0.45 * classes, 3.0, 10.0))
+    figure = Figure(figsize=(side, side))  # the matrix alone; saving adds room for what stands around it
+    ax = figure.add_axes((0, 0, 1, 1))
     totals = confusion.sum(axis=1, keepdims=True)
     fractions = np.divide(confusion, totals, where=totals > 0, out=np.full(confusion.shape, np.nan))
-    many = classes > MOST_NAMES
-    # Beyond that a cell is small and single confusions are rare: the root makes them visible.
-    norm = PowerNorm(0.5, 0, 1) if many else Normalize(0, 1)
+    counted = classes <= MOST_COUNTS
+    # Where no counts stand, single confusions are rare in their row: the root makes them visible.
+    norm = Normalize(0, 1) if counted else PowerNorm(0.5, 0, 1)
     image = ax.imshow(fractions, cmap=_colours(), norm=norm, interpolation="nearest")
-    bar = figure.colorbar(image, ax=ax, fraction=0.046, pad=0.02, format=PercentFormatter(1))
-    bar.set_label("of the true class's examples" + (", colours by the square root" if many else ""))
+    place = ax.inset_axes((1 + 0.15 / side, 0, 0.2 / side, 1))
+    bar = figure.colorbar(image, cax=place, format=PercentFormatter(1))
+    bar.set_label("of the true class's examples" + ("" if counted else ", colours by the square root"))
     bar.outline.set_visible(False)
-    _label_axes(ax, class_names)
-    if classes <= MOST_COUNTS:
+    _label_axes(ax, class_names, side / classes)
+    if counted:
         _write_counts(ax, confusion, fractions)
     stream = BytesIO()
-    figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+    figure.savefig(
+        stream, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.1, metadata={"Software": None}
+    )
     return stream.getvalue()
 
 
@@ -67,7 +71,8 @@ def _colours() -> Colormap:
     return colormaps["Blues"].with_extremes(bad="#d9d9d9")
 
 
-def _label_axes(ax: Axes, class_names: Sequence[str]) -> None:
+def _label_axes(ax: Axes, class_names: Sequence[str], cell: float) -> None:
+    """Name the rows and columns, whose cells are so many inches wide."""
     if len(class_names) > MOST_NAMES:
         for axis, what in ((ax.xaxis, "predicted"), (ax.yaxis, "true")):
             axis.set_major_locator(MaxNLocator(11, integer=True))
@@ -77,7 +82,7 @@ def _label_axes(ax: Axes, class_names: Sequence[str]) -> None:
     names = [shown_name(name, index) for index, name in enumerate(class_names)]
     # A dollar sign is no formula.
     text: Any = {"parse_math": False, "fontfamily": FONT, "fontsize": 9 if len(names) <= MOST_COUNTS else 7}
-    upright = max(map(len, names)) <= 2
+    upright = max(map(len, names)) * 0.1 < cell
     turned: Any = {} if upright else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     ax.set_xticks(places, names, **text, **turned)
     ax.set_yticks(places, names, **text)
