@@ -272,7 +272,7 @@ def _outputs(task: _Task) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield rows, labels
     if without_room:
         logger.warning(
-            "%s: %d images have no room for several crops in augment.order; their views are all the same",
+            "%s: %d images look the same in all corners and the centre: no larger than the crop, or blank",
             task.run.path,
             without_room,
         )
