@@ -30,6 +30,10 @@ STAGE_PARTS = ("activation", "norm", "pool")
 STRATEGIES = ("auto", "one_device", "mirrored")
 METHODS = ("bilinear", "bicubic", "area", "nearest", "lanczos3")
 SPLITS = ("probe", "train", "validation")
+VIEWS = (1, 5, 10)
+"""How many crops of an image evaluation can average over: the centre, the corners too, their mirror images too."""
+CROPS = ("random_crop", "random_resized_crop", "pad_crop", "center_crop")
+"""The operations that views can be cut in."""
 AUGMENT_OPS = tuple(name for name in AugmentConfig.__dataclass_fields__ if name != "order")
 
 
@@ -62,10 +66,10 @@ def checkpoint_interval(text: str) -> tuple[int, str] | None:
     return int(match[1]), match[2]
 
 
-def one_of(key: str, value: str, choices: Sequence[str]) -> None:
+def one_of(key: str, value: object, choices: Sequence[object]) -> None:
     """Raise `ConfigError` unless `value` is among `choices`."""
     if value not in choices:
-        raise ConfigError(f"{key}={value}: expected one of {', '.join(choices)}")
+        raise ConfigError(f"{key}={value}: expected one of {', '.join(map(str, choices))}")
 
 
 def _at_least(key: str, value: float | None, lowest: float, *, above: bool = False) -> None:
@@ -247,6 +251,29 @@ def check_augment_order(augment: AugmentConfig) -> None:
             f"augment.order={augment.order}: expected scale not to stand between pca and subtract_mean, whose "
             f"statistics have one unit"
         )
+
+
+def view_crop(augment: AugmentConfig, views: int) -> str | None:
+    """The operation of `augment.order` that cuts several views: the last random crop, else the central one.
+
+    A `center_crop` before a random crop keeps its centre: the views are cut out of that, as in the paper.
+
+    Returns:
+        None for one view, which needs no crop.
+
+    Raises:
+        ConfigError: If no operation crops, or there is no such number of views.
+    """
+    one_of("views", views, VIEWS)
+    if views == 1:
+        return None
+    found = [name for name in _active(augment) if name in CROPS]
+    if not found:
+        raise ConfigError(
+            f"views={views}: expected an operation that crops in augment.order, one of {', '.join(CROPS)}. "
+            f"Received [{', '.join(augment.order)}]"
+        )
+    return ([name for name in found if name != "center_crop"] or found)[-1]
 
 
 def _active(augment: AugmentConfig) -> list[str]:
@@ -440,8 +467,7 @@ def _check_comparison(key: str, comparison: ComparisonConfig, study: StudyConfig
 def _check_evaluated(key: str, comparison: ComparisonConfig, study: StudyConfig) -> None:
     """What is evaluated after the training is an error, over views of images."""
     for part in ("views", "reference_views"):
-        if (views := getattr(comparison, part)) not in (0, 1, 5, 10):
-            raise ConfigError(f"{key}.{part}={views}: expected 0, 1, 5 or 10")
+        one_of(f"{key}.{part}", getattr(comparison, part), (0, *VIEWS))
     _at_least(f"{key}.average", comparison.average, 1)
     metric = comparison.metric or study.metric
     evaluated = comparison.views or comparison.reference_views or comparison.average > 1

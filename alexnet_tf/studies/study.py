@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_tf.config.schema import Metric
-from alexnet_tf.runs import MANIFEST, Job, RunError, SweepFolder
+from alexnet_tf.runs import MANIFEST, SCORES, Job, RunError, SweepFolder
 from alexnet_tf.studies.measures import Effect, Reading, Verdict, judge, paired_difference, paired_ratio
 from alexnet_tf.studies.results import (
     Measure,
@@ -24,7 +24,6 @@ SMOKE = "smoke"
 """The scale that shows that a study runs, and no more."""
 ENSEMBLES = "ensembles"
 """Folder of a sweep with the evaluations of averaged runs."""
-SCORES = "scores.csv"
 TUNE = "tune"
 """The phase of the jobs that choose a value for an arm; all others are the comparison itself."""
 
