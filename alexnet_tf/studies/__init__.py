@@ -13,6 +13,7 @@ from alexnet_tf.studies.measures import (
     summarize,
     time_to_error,
 )
+from alexnet_tf.studies.post import evaluate_study
 from alexnet_tf.studies.report import Report, print_table, write_report
 from alexnet_tf.studies.study import (
     Arm,
@@ -40,6 +41,7 @@ __all__ = [
     "best_value",
     "choose_value",
     "claims_table",
+    "evaluate_study",
     "find_results",
     "judge",
     "load_claims",

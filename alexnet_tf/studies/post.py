@@ -30,11 +30,18 @@ def evaluate_study(sweep: SweepFolder) -> list[str]:
 
 
 def _views(study: StudyResult, item: Comparison) -> list[list[str]]:
-    """The evaluations of single runs, those of one network and number of views in one process."""
+    """The evaluations of single runs, those of one network and number of views in one process.
+
+    Averaged runs are evaluated one by one on the way to their average.
+    """
+    if item.average > 1:
+        return []
     sides = {(item.arm, item.measure), (item.reference, item.reference_measure)}
     commands = []
     for arm in study.arms:
-        for measure in sorted({measure for name, measure in sides if name == arm.name}, key=lambda m: m.views):
+        for measure in sorted(
+            {measure for name, measure in sides if name == arm.name}, key=lambda m: m.views
+        ):
             missing = [run for run in arm.runs.values() if measure.views and _missing(run.read(measure))]
             if missing:
                 commands.append(_command(missing, measure))
