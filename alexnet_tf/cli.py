@@ -52,28 +52,35 @@ def train(context: typer.Context) -> None:
 def evaluate(
     folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)],
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 128,
+    views: Annotated[int, typer.Option(help="Crops of each image to average over: 1, 5 or 10.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Crops at once.")] = 128,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Average the runs' probabilities too.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the average; default: evaluations/<time>_<split>_ensemble."),
+    ] = None,
 ) -> None:
-    """Measure finished runs on a split: loss, top-1 and top-5 error over every example."""
+    """Measure finished runs on a split: loss, top-1 and top-5 error with 95 % intervals, per class, confusions."""
+    from alexnet_tf.config import ConfigError
+
+    if out is not None and not ensemble:
+        raise ConfigError(f"--out {out}: expected --ensemble with it; a run's results go into its own folder")
     _check_runs(*folders)
+    _check_views(folders, views)
     _import_tensorflow()
-    from alexnet_tf.evaluation import evaluate_run
+    from alexnet_tf.evaluation import Settings, evaluate_ensemble, evaluate_runs
     from alexnet_tf.inference import load_run
 
-    rows = []
-    for run in [load_run(folder) for folder in folders]:
-        scores = evaluate_run(run, split, batch_size)
-        top5 = "-" if scores.top5_error is None else f"{100 * scores.top5_error:.2f}"
-        rows.append(
-            [
-                str(run.path),
-                str(scores.examples),
-                f"{scores.loss:.4f}",
-                f"{100 * scores.top1_error:.2f}",
-                top5,
-            ]
-        )
-    _print_table(f"{split} split", ["run", "examples", "loss", "top-1 error %", "top-5 error %"], rows)
+    settings = Settings(split, views, batch_size, progress=True)
+    members = [load_run(folder) for folder in folders]
+    evaluations = evaluate_ensemble(members, settings, out) if ensemble else evaluate_runs(members, settings)
+    title = f"{split} split, {views} {'view' if views == 1 else 'views'}; [95 % interval]"
+    columns = ["run", "examples", "loss", "top-1 error %", "top-5 error %"]
+    _print_table(title, columns, [evaluation.terminal_row() for evaluation in evaluations])
+    for evaluation in evaluations:
+        print(f"tables and confusion matrix: {evaluation.path}")
 
 
 @app.command()
@@ -89,6 +96,22 @@ def report(
     from alexnet_tf.studies import write_report
 
     write_report(paths, out).print(Console())
+
+
+@app.command()
+def claims(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH]...", help="Sweeps, or folders of them.", show_default=False),
+    ] = None,
+) -> None:
+    """Print the paper's claims: what the source says, what was measured, the verdict, the command.
+
+    Without paths the results below ./experiments and ./sweeps count.
+    """
+    from alexnet_tf.studies import claims_table, find_results, load_claims, print_table
+
+    print_table(claims_table(load_claims(), find_results(paths or [])))
 
 
 @app.command()
@@ -213,6 +236,18 @@ def _check_runs(*folders: Path) -> None:
 
     for folder in folders:
         RunFolder.open(folder)
+
+
+def _check_views(folders: list[Path], views: int) -> None:
+    """Find a run whose preprocessing cannot cut so many views before TensorFlow is loaded."""
+    from alexnet_tf.config import ConfigError, from_dict, view_crop
+    from alexnet_tf.runs import RunFolder
+
+    for folder in folders:
+        try:
+            view_crop(from_dict(RunFolder(folder).config_dict()).augment, views)
+        except ConfigError as error:
+            raise ConfigError(f"{folder}: {error}") from error
 
 
 def _print_config(config: "Config") -> None:

@@ -76,11 +76,11 @@ class Run(RunFolder):
             )
         return source
 
-    def model(self) -> keras.Model:
-        """The final model: preprocessed float images `[N, S, S, C]` to logits `[N, classes]`.
+    def model_path(self) -> Path:
+        """The file of the final model.
 
         Raises:
-            RunError: If the run has not finished, or the file is damaged.
+            RunError: If the run has not finished.
         """
         path = self.path / runs.MODEL
         state = self.status()["state"]
@@ -88,6 +88,15 @@ class Run(RunFolder):
             raise RunError(
                 f"{self.path}: has no {runs.MODEL}: the run is {state}; go on with alexnet train resume={self.path}"
             )
+        return path
+
+    def model(self) -> keras.Model:
+        """The final model: preprocessed float images `[N, S, S, C]` to logits `[N, classes]`.
+
+        Raises:
+            RunError: If the run has not finished, or the file is damaged.
+        """
+        path = self.model_path()
         try:
             return keras.models.load_model(path, compile=False)
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -98,18 +107,21 @@ class Run(RunFolder):
         """The model of `predict`, loaded once; `model` gives a new one that its owner may train on."""
         return self.model()
 
-    def predict(self, images: Any, batch_size: int = 64) -> np.ndarray:
+    def predict(self, images: Any, batch_size: int = 64, *, views: int = 1) -> np.ndarray:
         """Class probabilities of images of one size.
 
         Args:
             images: uint8 `[N, H, W, C]`, values 0-255, of any height and width that the run's preprocessing takes.
             batch_size: Images at once.
+            views: Crops of each image to average over: 1 (the evaluation crop), 5 (four corners and centre) or 10
+                (these and their mirror images; paper, section 4.1).
 
         Returns:
-            float32 `[N, classes]`, the softmax of the logits.
+            float32 `[N, classes]`, the softmax of the logits, averaged over the views.
 
         Raises:
             ValueError: If the images are of another dtype, shape or number of channels, or `batch_size` is below 1.
+            ConfigError: If the run's preprocessing cannot cut several views.
             RunError: If the run has not finished.
         """
         images = np.asarray(images)
@@ -117,13 +129,39 @@ class Run(RunFolder):
         if batch_size < 1:
             raise ValueError(f"Expected a batch_size of at least 1. Received: {batch_size}")
         model, statistics = self._loaded, self.statistics()
-        rows = [
-            tf.nn.softmax(
-                model(data.preprocess_images(images[i : i + batch_size], self.config.augment, statistics))
-            )
-            for i in range(0, len(images), batch_size)
-        ]
-        return np.concatenate(rows) if rows else np.zeros((0, model.output_shape[-1]), np.float32)
+        rows = [np.zeros((0, model.output_shape[-1]), np.float32)]
+        for start in range(0, len(images), batch_size):
+            some = images[start : start + batch_size]
+            inputs = data.preprocess_images(some, self.config.augment, statistics, views=views)
+            rows.append(tf.exp(log_probabilities(model, inputs)).numpy().astype(np.float32))
+        return np.concatenate(rows)
+
+
+def log_probabilities(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
+    """Log of the softmax probabilities, averaged over an image's views where it has several.
+
+    They are logits too: their softmax is the averaged probabilities. In float64, where taking the logarithm neither
+    makes ties nor runs into zero.
+
+    Args:
+        model: Preprocessed float images to logits.
+        images: `[N, S, S, C]`, or `[N, views, S, S, C]`.
+
+    Returns:
+        float64 `[N, classes]`.
+    """
+    if len(images.shape) == 4:
+        return tf.nn.log_softmax(tf.cast(model(images, training=False), tf.float64))
+    views = images.shape[1]
+    rows = log_probabilities(model, tf.reshape(images, [-1, *images.shape[2:]]))
+    rows = tf.reshape(rows, [-1, views, rows.shape[-1]])
+    return tf.reduce_logsumexp(rows, axis=1) - tf.math.log(tf.cast(views, tf.float64))
+
+
+def class_labels(run: Run, outputs: int) -> list[str]:
+    """A label for each output; outputs beyond the data's classes (`model.num_classes`) are called `class <i>`."""
+    names = run.class_names
+    return [*names, *(f"class {index}" for index in range(len(names), outputs))]
 
 
 def _check_images(images: np.ndarray, channels: int | None) -> None:

@@ -2,15 +2,18 @@
 
 A run folder holds `config.yaml`, `overrides.yaml`, `environment.json`, `status.json`, `metrics.csv`, `timing.csv`,
 `statistics.npz`, `dataset.json`, `checkpoints/`, `events/`, `model.keras`, and what later commands add under
-`plots/` and `export/`. A sweep folder holds `sweep.yaml`, its runs, and the study's report. Every file is written
+`evaluations.csv`, `evaluations/`, `plots/` and `export/`. A sweep folder holds `sweep.yaml`, its runs, and the study's report. Every file is written
 to a temporary name and renamed, so a reader never sees half of one.
 """
 
+import contextlib
 import csv
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -31,6 +34,8 @@ TIMING = "timing.csv"
 STATISTICS = "statistics.npz"
 DATASET = "dataset.json"
 MODEL = "model.keras"
+EVALUATIONS = "evaluations.csv"
+SCORES = "scores.csv"
 MANIFEST = "sweep.yaml"
 
 METRICS_COLUMNS = ("epoch", "step", "split", "loss", "top1_error", "top5_error", "lr", "examples")
@@ -93,6 +98,22 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` as indented JSON, atomically."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """A new folder in `parent` to be renamed; unless that happens, it goes, and so do parents that were missing."""
+    missing = [path for path in (parent, *parent.parents) if not path.exists()]
+    folder = parent / f".{uuid.uuid4().hex[:12]}.tmp"  # not a number: TensorFlow Serving does not look at it
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
 
 
 def now() -> str:

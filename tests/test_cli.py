@@ -30,6 +30,7 @@ WRONG = [
     (["evaluate"], "Missing argument"),
     (["summary", "data=cifar10"], "data=cifar10: expected model=NAME or model.KEY=VALUE"),
     (["evaluate", "nowhere"], "nowhere: no such folder. Expected a run folder"),
+    (["evaluate", "nowhere", "--out", "x"], "--out x: expected --ensemble with it"),
     (["export", "nowhere"], "nowhere: no such folder"),
     (["report", "nowhere"], "nowhere"),
     (["summary", "model=alexnet", "model.input_size=20"], "model.stages.conv2: The map has become too small"),

@@ -1,6 +1,6 @@
 """Configuration: the schema of every group, composition with Hydra, and the checks that need no TensorFlow."""
 
-from alexnet_tf.config.checks import ConfigError, check_replicas, checkpoint_interval
+from alexnet_tf.config.checks import ConfigError, check_replicas, checkpoint_interval, view_crop
 from alexnet_tf.config.compose import (
     CONFIG_MODULE,
     HYDRA_VERSION,
@@ -32,4 +32,5 @@ __all__ = [
     "resolve",
     "to_dict",
     "to_yaml",
+    "view_crop",
 ]

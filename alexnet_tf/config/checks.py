@@ -12,9 +12,11 @@ from alexnet_tf.config.schema import (
     ApplicationConfig,
     AugmentConfig,
     BiasInit,
+    ComparisonConfig,
     Config,
     CosineConfig,
     DataConfig,
+    Metric,
     ModelConfig,
     Norm,
     OptimizerConfig,
@@ -27,6 +29,7 @@ from alexnet_tf.config.schema import (
     StagedModelConfig,
     StageKind,
     StepsConfig,
+    StudyConfig,
     TableConfig,
 )
 
@@ -35,6 +38,11 @@ APPLICATION_SIZE = 32
 """The smallest input of VGG-16 and ResNet-50, which halve it five times."""
 STRATEGIES = ("auto", "one_device", "mirrored")
 METHODS = ("bilinear", "bicubic", "area", "nearest", "lanczos3")
+SPLITS = ("probe", "train", "validation")
+VIEWS = (1, 5, 10)
+"""How many crops of an image evaluation can average over: the centre, the corners too, their mirror images too."""
+CROPS = ("random_crop", "random_resized_crop", "pad_crop", "center_crop")
+"""The operations that views can be cut in."""
 AUGMENT_OPS = tuple(name for name in AugmentConfig.__dataclass_fields__ if name != "order")
 FIXED_OPS = ("resize", "center_crop", "subtract_mean", "scale")
 """The operations that do the same in training and evaluation."""
@@ -70,10 +78,10 @@ def checkpoint_interval(text: str) -> tuple[int, str] | None:
     return int(match[1]), match[2]
 
 
-def one_of(key: str, value: str, choices: Sequence[str]) -> None:
+def one_of(key: str, value: object, choices: Sequence[object]) -> None:
     """Raise `ConfigError` unless `value` is among `choices`."""
     if value not in choices:
-        raise ConfigError(f"{key}={value}: expected one of {', '.join(choices)}")
+        raise ConfigError(f"{key}={value}: expected one of {', '.join(map(str, choices))}")
 
 
 def _at_least(key: str, value: float | None, lowest: float, *, above: bool = False) -> None:
@@ -345,6 +353,29 @@ def check_augment_order(augment: AugmentConfig) -> None:
         )
 
 
+def view_crop(augment: AugmentConfig, views: int) -> str | None:
+    """The operation of `augment.order` that cuts several views: the last random crop, else the central one.
+
+    A `center_crop` before a random crop keeps its centre: the views are cut out of that, as in the paper.
+
+    Returns:
+        None for one view, which needs no crop.
+
+    Raises:
+        ConfigError: If no operation crops, or there is no such number of views.
+    """
+    one_of("views", views, VIEWS)
+    if views == 1:
+        return None
+    found = [name for name in _active(augment) if name in CROPS]
+    if not found:
+        raise ConfigError(
+            f"views={views}: expected an operation that crops in augment.order, one of {', '.join(CROPS)}. "
+            f"Received [{', '.join(augment.order)}]"
+        )
+    return ([name for name in found if name != "center_crop"] or found)[-1]
+
+
 def _active(augment: AugmentConfig) -> list[str]:
     return [name for name in augment.order if getattr(augment, name) is not None]
 
@@ -509,7 +540,6 @@ def _check_study(config: Config) -> None:
     study = config.study
     if study is None:
         return
-    one_of("study.metric", study.metric, ("time_to_error",))
     if not study.arms or not study.seeds:
         raise ConfigError("study: expected at least one arm in study.arms and one seed in study.seeds")
     for name in study.arms:
@@ -517,8 +547,38 @@ def _check_study(config: Config) -> None:
             raise ConfigError(f"study.arms.{name}: expected a name of letters, digits and underscores")
     if len(set(study.seeds)) < len(study.seeds):
         raise ConfigError(f"study.seeds={study.seeds}: expected different seeds")
+    one_of("study.split", study.split, SPLITS)
+    _within("study.threshold", study.threshold, 0, 1, closed=True)
     for name, comparison in study.comparisons.items():
-        one_of(f"study.comparisons.{name}.arm", comparison.arm, list(study.arms))
-        one_of(f"study.comparisons.{name}.reference", comparison.reference, list(study.arms))
+        _check_comparison(f"study.comparisons.{name}", comparison, study)
     for name in study.tune.values:
         one_of("study.tune.values", name, list(study.arms))
+
+
+def _check_comparison(key: str, comparison: ComparisonConfig, study: StudyConfig) -> None:
+    arms = list(study.arms)
+    one_of(f"{key}.arm", comparison.arm, arms)
+    one_of(f"{key}.reference", comparison.reference, arms)
+    if comparison.split is not None:
+        one_of(f"{key}.split", comparison.split, SPLITS)
+    if comparison.direction not in (-1, 0, 1):
+        raise ConfigError(f"{key}.direction={comparison.direction}: expected -1, 0 or 1")
+    _within(f"{key}.threshold", comparison.threshold, 0, 1, closed=True)
+    _at_least(f"{key}.margin", comparison.margin, 0, above=True)
+    _check_evaluated(key, comparison, study)
+
+
+def _check_evaluated(key: str, comparison: ComparisonConfig, study: StudyConfig) -> None:
+    """What is evaluated after the training is an error, over views of images."""
+    for part in ("views", "reference_views"):
+        one_of(f"{key}.{part}", getattr(comparison, part), (0, *VIEWS))
+    _at_least(f"{key}.average", comparison.average, 1)
+    metric = comparison.metric or study.metric
+    evaluated = comparison.views or comparison.reference_views or comparison.average > 1
+    if evaluated and (metric != Metric.error or (comparison.split or study.split) == "probe"):
+        raise ConfigError(
+            f"{key}: expected metric=error and a split of the data with views or average, came metric={metric}, "
+            f"split={comparison.split or study.split}"
+        )
+    if comparison.average > 1 and not comparison.views:
+        raise ConfigError(f"{key}.views=0: expected 1, 5 or 10 with average={comparison.average}")

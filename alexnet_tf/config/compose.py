@@ -97,8 +97,17 @@ def resolve(composed: DictConfig) -> schema.Config:
         raise ConfigError(explain(error)) from error
     if not isinstance(config, schema.Config):
         raise ConfigError(f"expected a config of type Config, came {type(config).__name__}")
+    if config.study is not None:
+        config.study = _at_scale(config.study)
     check(config)
     return config
+
+
+def _at_scale(study: schema.StudyConfig) -> schema.StudyConfig:
+    """The study with the arms that it has at its scale."""
+    own = study.at.get(study.scale, schema.AtScaleConfig())
+    arms = {name: [*own.common, *overrides] for name, overrides in (own.arms or study.arms).items()}
+    return dataclasses.replace(study, arms=arms, seeds=own.seeds or study.seeds, at={})
 
 
 def to_yaml(config: schema.Config) -> str:

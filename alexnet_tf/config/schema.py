@@ -153,6 +153,21 @@ class Precision(StrEnum):
     float64 = "float64"
 
 
+class Metric(StrEnum):
+    """What a study compares of two runs; see `alexnet_tf.studies.measures`."""
+
+    time_to_error = "time_to_error"
+    """Iterations until the error first comes down to `threshold`; compared as a ratio."""
+    error = "error"
+    """Top-1 error at the end; compared, like all below, as a difference in percentage points."""
+    best_error = "best_error"
+    """The lowest top-1 error of the run."""
+    gap = "gap"
+    """Validation error at the end less training error at the end: overfitting."""
+    area = "area"
+    """Mean of the error's curve over the iterations: how low and how soon."""
+
+
 class Progress(StrEnum):
     """`auto` draws a bar in a terminal and prints plain lines elsewhere."""
 
@@ -629,10 +644,29 @@ class TrainingConfig:
 class ComparisonConfig:
     """Two arms and what the source claims about them."""
 
+    id: str = ""
+    """The claim's number in `alexnet claims`, such as `C1`; empty: it is not one of the paper's."""
     arm: str = MISSING
     reference: str = MISSING
+    metric: Metric | None = None
+    """null: `study.metric`."""
+    split: str | None = None
+    """null: `study.split`."""
+    threshold: float | None = None
+    """null: `study.threshold`."""
+    views: int = 0
+    """Evaluate `arm` after the training over so many views (1, 5 or 10) of each image; 0: as training measured."""
+    reference_views: int = 0
+    average: int = 1
+    """More than 1: so many runs of `arm`, of seeds that follow on one another, with their probabilities averaged, against
+    the mean of the same runs' errors; both evaluated over `views`."""
     claim: float | None = None
-    """The claimed ratio reference / arm (how many times faster `arm` is)."""
+    """The claimed size: for `time_to_error` the ratio reference / arm (how many times faster `arm` is), for the other
+    metrics arm - reference in percentage points (negative: `arm` is lower)."""
+    direction: int = 0
+    """The claimed side where the source gives no number: 1 for above, -1 for below no effect; 0: that of `claim`."""
+    margin: float | None = None
+    """For a claim of no effect: the largest one, in the claim's unit, that would still count as none."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -646,6 +680,27 @@ class TuneConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class StudyScaleConfig:
+    """How big a study is: what `conf/scale/` sets besides data, network and length."""
+
+    name: str = ""
+    """`smoke`, `small` or `paper`; empty: none was chosen. `smoke` never gives a verdict."""
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
+
+
+@dataclass(kw_only=True, slots=True)
+class AtScaleConfig:
+    """What a study has of its own at one scale."""
+
+    common: list[str] = field(default_factory=list)
+    """Overrides of every arm, before the arm's own."""
+    arms: dict[str, list[str]] = field(default_factory=dict)
+    """Arms in place of `study.arms`, where sizes or rates that fit the scale stand in them; {}: those."""
+    seeds: list[int] = field(default_factory=list)
+    """In place of `study.seeds`; []: those."""
+
+
+@dataclass(kw_only=True, slots=True)
 class StudyConfig:
     """A comparison of arms over seeds, run by one command and reported."""
 
@@ -654,10 +709,15 @@ class StudyConfig:
     source: str = ""
     arms: dict[str, list[str]] = MISSING
     """Each arm's overrides."""
-    seeds: list[int] = MISSING
-    metric: str = "time_to_error"
+    scale: str = II("scale.name")
+    at: dict[str, AtScaleConfig] = field(default_factory=dict)
+    """By the name of a scale; merged into `arms` when the config is resolved."""
+    seeds: list[int] = II("scale.seeds")  # noqa: RUF009 - an interpolation, not a list
+    metric: Metric = Metric.time_to_error
+    split: str = "probe"
+    """The split whose error is measured: `probe` (training images without augmentation), `train`, `validation`."""
     threshold: float = 0.25
-    """The probe's error (fraction, 0-1) that the arms race to."""
+    """The error (fraction, 0-1) that the arms race to."""
     comparisons: dict[str, ComparisonConfig] = field(default_factory=dict)
     tune: TuneConfig = field(default_factory=TuneConfig)
 
@@ -674,6 +734,7 @@ class Config:
     schedule: ScheduleConfig = MISSING
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    scale: StudyScaleConfig = field(default_factory=StudyScaleConfig)
     study: StudyConfig | None = None
     run_dir: str | None = None
     """The run's (or sweep's) folder; null: a new one under `runs/` (or `sweeps/`)."""

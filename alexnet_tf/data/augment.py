@@ -67,12 +67,15 @@ class Op:
         random: Whether it draws in training.
         elementwise: Whether it treats every pixel alike, whatever the image's size.
         needs_statistics: Whether it does with a given config.
+        frame: For an operation that crops: from (its config, image) to the image whose centre it cuts in evaluation,
+            and from which several views are cut.
     """
 
     build: Callable[[Any, "Statistics | None", bool], Apply]
     random: bool
     elementwise: bool
     needs_statistics: Callable[[Any], bool]
+    frame: Callable[[Any, tf.Tensor], tf.Tensor] | None
 
 
 OPS: dict[str, Op] = {}
@@ -85,11 +88,12 @@ def register(
     random: bool = False,
     elementwise: bool = False,
     needs_statistics: Callable[[Any], bool] = lambda config: False,  # noqa: ARG005
+    frame: Callable[[Any, tf.Tensor], tf.Tensor] | None = None,
 ) -> Callable[[Callable[..., Apply]], Callable[..., Apply]]:
     """Register a two-level function under `name`; the arguments are the fields of `Op`."""
 
     def add(build: Callable[..., Apply]) -> Callable[..., Apply]:
-        OPS[name] = Op(build, random, elementwise, needs_statistics)
+        OPS[name] = Op(build, random, elementwise, needs_statistics, frame)
         return build
 
     return add
@@ -145,13 +149,17 @@ def resize(config: ResizeConfig, statistics: "Statistics | None", training: bool
     return lambda image, seed: resize_shorter(image, size, method)  # noqa: ARG005
 
 
-@register("center_crop")
+@register("center_crop", frame=lambda config, image: require_fit("center_crop", config.size, image))
 def center_crop(config: CropConfig, statistics: "Statistics | None", training: bool) -> Apply:  # noqa: ARG001
     """Cut the central square (paper, section 2)."""
     return lambda image, seed: crop_center(require_fit("center_crop", config.size, image), config.size)  # noqa: ARG005
 
 
-@register("random_crop", random=True)
+@register(
+    "random_crop",
+    random=True,
+    frame=lambda config, image: require_fit("random_crop", config.size, image),
+)
 def random_crop(config: RandomCropConfig, statistics: "Statistics | None", training: bool) -> Apply:  # noqa: ARG001
     """Cut a square at a random place.
 
@@ -169,7 +177,21 @@ def random_crop(config: RandomCropConfig, statistics: "Statistics | None", train
     return apply
 
 
-@register("random_resized_crop", random=True)
+def _eval_resize(config: RandomResizedCropConfig) -> int:
+    """Return the shorter side in evaluation, by default 8/7 of the crop (256 for 224)."""
+    size = round(config.size * 8 / 7) if config.eval_resize is None else config.eval_resize
+    if size < config.size:
+        raise ValueError(
+            f"augment.random_resized_crop.eval_resize must be at least size={config.size}. Received {size}."
+        )
+    return size
+
+
+@register(
+    "random_resized_crop",
+    random=True,
+    frame=lambda config, image: resize_shorter(image, _eval_resize(config)),
+)
 def random_resized_crop(
     config: RandomResizedCropConfig,
     statistics: "Statistics | None",  # noqa: ARG001
@@ -180,12 +202,7 @@ def random_resized_crop(
     The first of ten draws that fits is taken; if none does, the largest central part of an allowed ratio.
     In evaluation the shorter side becomes `eval_resize` and the centre is cut.
     """
-    size = config.size
-    eval_resize = round(size * 8 / 7) if config.eval_resize is None else config.eval_resize
-    if eval_resize < size:
-        raise ValueError(
-            f"augment.random_resized_crop.eval_resize must be at least size={size}. Received {eval_resize}."
-        )
+    size, eval_resize = config.size, _eval_resize(config)
 
     def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         if not training:
@@ -211,17 +228,22 @@ def _random_box(config: RandomResizedCropConfig, image: tf.Tensor, draws: tf.Ten
     return tf.unstack(tf.cast(tf.concat([corner, box], axis=0), tf.int32))
 
 
-@register("pad_crop", random=True)
+def _padded(config: PadCropConfig, image: tf.Tensor) -> tf.Tensor:
+    """Put `padding` rows and columns of zeros on each side."""
+    image = require_fit("pad_crop", config.size, image, config.padding)
+    leading = [[0, 0]] * (len(image.shape) - 3)
+    return tf.pad(image, [*leading, *[[config.padding, config.padding]] * 2, [0, 0]])
+
+
+@register("pad_crop", random=True, frame=_padded)
 def pad_crop(config: PadCropConfig, statistics: "Statistics | None", training: bool) -> Apply:  # noqa: ARG001
     """Pad with zeros and cut a square at a random place; in evaluation, cut the centre."""
-    size, padding = config.size, config.padding
+    size = config.size
 
     def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        image = require_fit("pad_crop", size, image, padding)
         if not training and image.shape[-3:-1] == [size, size]:
             return image
-        leading = [[0, 0]] * (len(image.shape) - 3)
-        image = tf.pad(image, [*leading, [padding, padding], [padding, padding], [0, 0]])
+        image = _padded(config, image)
         if not training:
             return crop_center(image, size)
         return _crop_anywhere(seed, "pad_crop", image, size)

@@ -55,6 +55,25 @@ def crop_center(image: tf.Tensor, size: int) -> tf.Tensor:
     return crop_at(image, (height - size) // 2, (width - size) // 2, size, size)
 
 
+def crop_views(image: tf.Tensor, size: int, views: int) -> tf.Tensor:
+    """Cut the views that the paper averages over (section 4.1): four corners and centre, and their mirror images.
+
+    Args:
+        image: [..., height, width, channels], not smaller than the crop.
+        size: Side of the crops.
+        views: 5 or 10.
+
+    Returns:
+        [..., views, size, size, channels]: top left, top right, bottom left, bottom right, centre; with 10 views then
+        the five mirrored left and right, in the same order.
+    """
+    height, width = height_width(image)
+    bottom, right = height - size, width - size
+    corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
+    crops = tf.stack([crop_at(image, top, left, size, size) for top, left in corners], axis=-4)
+    return crops if views == len(corners) else tf.concat([crops, tf.reverse(crops, [-2])], axis=-4)
+
+
 def resize_to(image: tf.Tensor, height: Size, width: Size, method: str = "bilinear") -> tf.Tensor:
     """Resize with antialiasing to float32; an image of that static size is returned as it is."""
     if isinstance(height, int) and isinstance(width, int) and (height, width) == tuple(image.shape[-3:-1]):

@@ -115,6 +115,7 @@ def eval_batches(
     *,
     batch_size: int,
     ids: np.ndarray | None = None,
+    views: int = 1,
 ) -> tf.data.Dataset:
     """Return every example of a split once, in order, unaugmented.
 
@@ -125,17 +126,19 @@ def eval_batches(
         statistics: Of the training split, where an operation needs them.
         batch_size: Rows of a batch, of the last one too: it is filled up with rows of zeros of weight 0.
         ids: Only these examples, in this order, such as `probe_ids` returns; None: all.
+        views: Crops of each image: 1 (the evaluation crop), 5 or 10, see `geometry.crop_views`.
 
     Returns:
-        A dataset of images float32 [B, size, size, channels], labels int32 [B] and weights float32 [B], 1 for
-        an example and 0 for padding.
+        A dataset of images float32 [B, size, size, channels], or [B, views, size, size, channels] with several
+        views, labels int32 [B] and weights float32 [B], 1 for an example and 0 for padding.
 
     Raises:
+        ConfigError: Several views cannot be cut with these operations.
         DataError: There is no such split, or no such ids in it.
         ValueError: The operations are wrong.
     """
     split = source.split(split_name)
-    chain = _chain(split, augment, statistics, training=False)
+    chain = _chain(split, augment, statistics, training=False, views=views)
     if split.ids is None:
         examples = _stream(split)
         if ids is not None:
@@ -174,21 +177,25 @@ def ordered_images(source: DataSource, split_name: str, augment: AugmentConfig) 
     return _examples(split).map(apply, num_parallel_calls=AUTOTUNE, deterministic=True)
 
 
-def preprocess_images(images: tf.Tensor, augment: AugmentConfig, statistics: Statistics | None) -> tf.Tensor:
+def preprocess_images(
+    images: tf.Tensor, augment: AugmentConfig, statistics: Statistics | None, *, views: int = 1
+) -> tf.Tensor:
     """Preprocess raw images as evaluation does, for export and prediction; traceable with unknown N and sizes.
 
     Args:
         images: uint8 [N, height, width, channels].
         augment: Operations, in their evaluation form.
         statistics: Of the training split, where an operation needs them.
+        views: Crops of each image: 1, 5 or 10, see `eval_batches`.
 
     Returns:
-        float32 [N, size, size, channels].
+        float32 [N, size, size, channels], or [N, views, size, size, channels] with several views.
 
     Raises:
+        ConfigError: Several views cannot be cut with these operations.
         ValueError: The operations are wrong.
     """
-    preprocessing = make_preprocessing(augment, statistics, training=False, fixed_size=True)
+    preprocessing = make_preprocessing(augment, statistics, training=False, fixed_size=True, views=views)
     return preprocessing.per_batch(tf.convert_to_tensor(images))
 
 
@@ -196,10 +203,10 @@ def preprocess_images(images: tf.Tensor, augment: AugmentConfig, statistics: Sta
 
 
 def _chain(
-    split: Split, augment: AugmentConfig, statistics: Statistics | None, *, training: bool
+    split: Split, augment: AugmentConfig, statistics: Statistics | None, *, training: bool, views: int = 1
 ) -> Preprocessing:
     fixed_size = split.store.image_shape is not None
-    return make_preprocessing(augment, statistics, training=training, fixed_size=fixed_size)
+    return make_preprocessing(augment, statistics, training=training, fixed_size=fixed_size, views=views)
 
 
 def _augment_key(seed: int, epoch: int) -> int:

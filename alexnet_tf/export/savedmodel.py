@@ -1,13 +1,9 @@
 """A run as a SavedModel: raw uint8 images to probabilities, classes and labels, with preprocessing inside."""
 
-import contextlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
-import uuid
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +18,7 @@ from alexnet_tf.config import ConfigError
 from alexnet_tf.data import DataError, preprocess_images
 from alexnet_tf.export import reload
 from alexnet_tf.export.comparison import Comparison, LoadedRun, Reference, compare, make_reference
-from alexnet_tf.inference import Run
+from alexnet_tf.inference import Run, class_labels
 from alexnet_tf.runs import RunError, WrongPathError
 
 SIGNATURE = "serving_default"
@@ -77,7 +73,7 @@ class ServedModel(tf.Module):
     def __init__(self, run: Run, network: keras.Model, labels_file: Path) -> None:
         super().__init__(name="alexnet")
         augment, statistics = run.config.augment, run.statistics()
-        labels = tf.constant(class_labels(run, network))
+        labels = tf.constant(class_labels(run, network.output_shape[-1]))
         shape = [None, None, None, network.input_shape[-1]]
         self.weights = [variable.value for variable in network.weights]
         self.labels_file = tf.saved_model.Asset(str(labels_file))
@@ -120,7 +116,7 @@ def export_savedmodel(run: Run, out: Path | None = None) -> ExportResult:
     network = loaded.model()
     try:
         reference = make_reference(loaded)
-        with _temporary_folder(parent) as folder, tempfile.TemporaryDirectory() as scratch:
+        with runs.temporary_folder(parent) as folder, tempfile.TemporaryDirectory() as scratch:
             _save(loaded, network, folder, Path(scratch))
             comparison = _reload_and_compare(loaded, network, reference, folder, Path(scratch))
             runs.write_json(folder / FACTS, _facts(loaded, network, reference, comparison))
@@ -135,16 +131,12 @@ def export_savedmodel(run: Run, out: Path | None = None) -> ExportResult:
     return ExportResult(target, origin=reference.origin, note=reference.note, **asdict(comparison))
 
 
-def class_labels(run: Run, network: keras.Model) -> list[str]:
-    """A label for each output; outputs beyond the data's classes (`model.num_classes`) are called `class <i>`."""
-    names = run.class_names
-    return [*names, *(f"class {index}" for index in range(len(names), network.output_shape[-1]))]
-
-
 def _save(run: Run, network: keras.Model, folder: Path, scratch: Path) -> None:
     """Write the saved model into `folder`."""
     labels_file = scratch / LABELS
-    labels_file.write_text("".join(f"{label}\n" for label in class_labels(run, network)), encoding="utf-8")
+    labels_file.write_text(
+        "".join(f"{label}\n" for label in class_labels(run, network.output_shape[-1])), encoding="utf-8"
+    )
     module = ServedModel(run, network, labels_file)
     # The gradients of our LRN are saved as graphs too; without them TensorFlow warns whenever it loads the model.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=True)
@@ -162,7 +154,10 @@ def _reload_and_compare(
     batches = [*reference.batches, reference.batches[0][:0]]
     outputs = _run_fresh(folder, batches, scratch)
     *probabilities, empty = outputs["probabilities"]
-    labels, classes = np.array(class_labels(run, network)), np.concatenate(outputs["classes"])
+    labels, classes = (
+        np.array(class_labels(run, network.output_shape[-1])),
+        np.concatenate(outputs["classes"]),
+    )
     comparison = compare(run, reference, probabilities)
     if (
         empty.shape != (0, len(labels))
@@ -196,7 +191,7 @@ def _run_fresh(folder: Path, batches: list[np.ndarray], scratch: Path) -> dict[s
 
 def _facts(run: Run, network: keras.Model, reference: Reference, comparison: Comparison) -> dict[str, Any]:
     """The content of `export.json`."""
-    labels, dataset = class_labels(run, network), run.dataset()
+    labels, dataset = class_labels(run, network.output_shape[-1]), run.dataset()
     return {
         "format": "savedmodel",
         "created": runs.now(),
@@ -231,19 +226,3 @@ def _facts(run: Run, network: keras.Model, reference: Reference, comparison: Com
 def _next_version(parent: Path) -> str:
     """The number after the highest folder of a number, from 1, as TensorFlow Serving counts."""
     return str(1 + max((int(path.name) for path in parent.iterdir() if path.name.isdecimal()), default=0))
-
-
-@contextlib.contextmanager
-def _temporary_folder(parent: Path) -> Iterator[Path]:
-    """A new folder in `parent` to be renamed; unless that happens, it goes, and so do parents that were missing."""
-    missing = [path for path in (parent, *parent.parents) if not path.exists()]
-    folder = parent / f".{uuid.uuid4().hex[:12]}.tmp"  # not a number: TensorFlow Serving does not look at it
-    try:
-        folder.mkdir(parents=True)
-        yield folder
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        for path in missing:
-            with contextlib.suppress(OSError):
-                path.rmdir()
-        raise

@@ -1,17 +1,20 @@
 """Studies: many runs become one answer. Time to an error, intervals, tables, pictures and the report; no TensorFlow."""
 
+from alexnet_tf.studies.claims import claims_table, find_results, load_claims
 from alexnet_tf.studies.measures import (
     Bound,
-    Crossing,
-    Ratio,
+    Effect,
+    Reading,
     Summary,
     Verdict,
     judge,
+    paired_difference,
     paired_ratio,
     summarize,
     time_to_error,
 )
-from alexnet_tf.studies.report import Report, write_report
+from alexnet_tf.studies.post import evaluate_study
+from alexnet_tf.studies.report import Report, print_table, write_report
 from alexnet_tf.studies.study import (
     Arm,
     Comparison,
@@ -28,8 +31,8 @@ __all__ = [
     "Arm",
     "Bound",
     "Comparison",
-    "Crossing",
-    "Ratio",
+    "Effect",
+    "Reading",
     "Report",
     "StudyResult",
     "Summary",
@@ -37,11 +40,17 @@ __all__ = [
     "Verdict",
     "best_value",
     "choose_value",
+    "claims_table",
+    "evaluate_study",
+    "find_results",
     "judge",
+    "load_claims",
     "load_study",
     "load_trials",
     "make_job",
+    "paired_difference",
     "paired_ratio",
+    "print_table",
     "run_job",
     "summarize",
     "time_to_error",

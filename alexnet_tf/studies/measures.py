@@ -12,26 +12,30 @@ CONFIDENCE = 0.95
 """Of every interval; a sign test without interval uses 1 - CONFIDENCE as its level."""
 
 RULE = (
-    f"A verdict needs at least {SEEDS_FOR_A_VERDICT} seeds that both arms finished. The ratio is the geometric mean "
-    "over these seeds, the interval is the 95 % t interval of the mean log-ratio. Confirmed: the interval lies "
-    "wholly on the claimed side of 1; contradicted: wholly on the other side; else inconclusive. A run that never "
-    "reaches the threshold counts as censored at its last iteration: the ratio is then only a bound without an "
-    "interval, and a verdict needs every seed on the same side of 1 in a sign test at 5 % (six seeds or more)."
+    f"A verdict needs at least {SEEDS_FOR_A_VERDICT} seeds that both arms finished; arms share their seeds, so the "
+    "effect is the mean over pairs, of differences in percentage points (no effect: 0) or of the logarithms of "
+    "ratios (no effect: 1), with its 95 % t interval. Confirmed: the interval lies wholly on the claimed side of no "
+    "effect; contradicted: wholly on the other side; else inconclusive, with the number of seeds that would be needed "
+    "if the mean and the spread stayed as they are. A claim of no effect is confirmed by an interval wholly within "
+    "the stated margin and contradicted by one wholly outside. A run that never reaches the threshold counts as "
+    "censored at its last iteration: the ratio is then only a bound without an interval, and a verdict needs every "
+    "seed on the same side of 1 in a sign test at 5 % (six seeds or more). Smoke scale never gives a verdict."
 )
 """The rule for verdicts in words; every report prints it."""
 
 
 @dataclass(frozen=True)
-class Crossing:
-    """Where a run reached the threshold.
+class Reading:
+    """What was measured on a run.
 
     Args:
-        value: Steps or seconds; for a censored run its last step or second, below which the truth cannot lie.
+        value: Steps or seconds to the threshold, or per cent; for a censored run its last step or second, below which
+            the truth cannot lie.
         censored: Whether the run never reached the threshold.
     """
 
     value: float
-    censored: bool
+    censored: bool = False
 
 
 class Bound(StrEnum):
@@ -44,15 +48,18 @@ class Bound(StrEnum):
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """The ratio reference / arm over paired seeds: how many times faster `arm` is.
+class Effect:
+    """How far an arm lies from its reference over paired seeds: a ratio or a difference.
 
     Args:
-        value: The geometric mean of the pairs' ratios; None where nothing can be said.
+        value: For ratios the geometric mean of reference / arm (how many times faster `arm` is), for differences
+            the mean of arm - reference; None where nothing can be said.
         low: Lower end of the interval; None without one (one pair, or a bound).
         high: Upper end.
-        pairs: Each shared seed's own ratio; a bound for a censored pair; empty where nothing can be said.
-        bound: Whether `value` is the ratio itself or only a bound for it.
+        pairs: Each shared seed's own effect; a bound for a censored pair; empty where nothing can be said.
+        bound: Whether `value` is the effect itself or only a bound for it.
+        n: Seeds that both arms have.
+        neutral: The value that means no effect: 1 for ratios, 0 for differences.
     """
 
     value: float | None
@@ -61,7 +68,12 @@ class Ratio:
     pairs: tuple[float, ...]
     bound: Bound
     n: int
-    """Seeds that both arms have."""
+    neutral: float = 1.0
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether it is a ratio and not a difference."""
+        return self.neutral == 1.0
 
     def contains(self, claim: float) -> bool | None:
         """Whether the interval holds `claim`; None without an interval."""
@@ -74,10 +86,10 @@ class Summary:
 
     n: int
     censored: int
-    mean: Crossing
-    median: Crossing
-    low: Crossing
-    high: Crossing
+    mean: Reading
+    median: Reading
+    low: Reading
+    high: Reading
 
 
 class Verdict(StrEnum):
@@ -94,7 +106,7 @@ def crossing_index(errors: Sequence[float], threshold: float) -> int | None:
     return next((index for index, error in enumerate(errors) if error <= threshold), None)
 
 
-def time_to_error(steps: Sequence[float], errors: Sequence[float], threshold: float) -> Crossing:
+def time_to_error(steps: Sequence[float], errors: Sequence[float], threshold: float) -> Reading:
     """The step at which the error first comes down to the threshold, linearly interpolated.
 
     Between the last point (s0, e0) above and the first (s1, e1) at or below the threshold t the crossing is
@@ -118,15 +130,15 @@ def time_to_error(steps: Sequence[float], errors: Sequence[float], threshold: fl
     steps, errors = list(steps), list(errors)  # a pandas column is indexed by label, not by place
     index = crossing_index(errors, threshold)
     if index is None:
-        return Crossing(float(steps[-1]), censored=True)
+        return Reading(float(steps[-1]), censored=True)
     if index == 0:
-        return Crossing(float(steps[0]), censored=False)
+        return Reading(float(steps[0]), censored=False)
     before, after = errors[index - 1], errors[index]
     share = (before - threshold) / (before - after)
-    return Crossing(float(steps[index - 1] + share * (steps[index] - steps[index - 1])), censored=False)
+    return Reading(float(steps[index - 1] + share * (steps[index] - steps[index - 1])), censored=False)
 
 
-def seconds_at(crossing: Crossing, steps: Sequence[float], seconds: Sequence[float]) -> Crossing:
+def seconds_at(crossing: Reading, steps: Sequence[float], seconds: Sequence[float]) -> Reading:
     """A crossing in steps as one in seconds of training, linear between the measured points and from (0, 0).
 
     Args:
@@ -139,12 +151,12 @@ def seconds_at(crossing: Crossing, steps: Sequence[float], seconds: Sequence[flo
         if step >= crossing.value:
             width = step - last_step
             share = (crossing.value - last_step) / width if width > 0 else 1.0
-            return Crossing(float(last_second + share * (second - last_second)), crossing.censored)
+            return Reading(float(last_second + share * (second - last_second)), crossing.censored)
         last_step, last_second = step, second
-    return Crossing(float(last_second), crossing.censored)
+    return Reading(float(last_second), crossing.censored)
 
 
-def paired_ratio(numerators: Mapping[int, Crossing], denominators: Mapping[int, Crossing]) -> Ratio:
+def paired_ratio(numerators: Mapping[int, Reading], denominators: Mapping[int, Reading]) -> Effect:
     """The ratio of two arms over the seeds they share, exp(mean of log(numerator / denominator)).
 
     The interval is exp(mean +- t s / sqrt(n)), s the standard deviation of the n log-ratios (n - 1 in its
@@ -163,14 +175,45 @@ def paired_ratio(numerators: Mapping[int, Crossing], denominators: Mapping[int, 
     bound = _bound(any(value.censored for value in top), any(value.censored for value in bottom))
     positive = all(value.value > 0 for value in (*top, *bottom))
     if not seeds or not positive or bound is Bound.undetermined:
-        return Ratio(None, None, None, (), Bound.undetermined, len(seeds))
+        return Effect(None, None, None, (), Bound.undetermined, len(seeds))
     logs = [math.log(a.value / b.value) for a, b in zip(top, bottom, strict=True)]
     mean = statistics.fmean(logs)
     pairs = tuple(math.exp(value) for value in logs)
     if len(seeds) == 1 or bound is not Bound.exact:
-        return Ratio(math.exp(mean), None, None, pairs, bound, len(seeds))
+        return Effect(math.exp(mean), None, None, pairs, bound, len(seeds))
     half = t_half_width(logs)
-    return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), pairs, bound, len(seeds))
+    return Effect(math.exp(mean), math.exp(mean - half), math.exp(mean + half), pairs, bound, len(seeds))
+
+
+def paired_difference(minuends: Mapping[int, float], subtrahends: Mapping[int, float]) -> Effect:
+    """The difference of two arms over the seeds they share, with its t interval, mean +- t s / sqrt(n).
+
+    Args:
+        minuends: The arm's number for each seed.
+        subtrahends: The reference's. A seed with a NaN in either does not count.
+    """
+    shared = minuends.keys() & subtrahends.keys()
+    found = {seed: minuends[seed] - subtrahends[seed] for seed in sorted(shared)}
+    pairs = tuple(value for value in found.values() if math.isfinite(value))
+    n = len(pairs)
+    if not pairs:
+        return Effect(None, None, None, (), Bound.undetermined, 0, neutral=0.0)
+    mean = statistics.fmean(pairs)
+    half = t_half_width(pairs) if n > 1 else math.nan
+    low, high = (mean - half, mean + half) if n > 1 else (None, None)
+    return Effect(mean, low, high, pairs, Bound.exact, n, neutral=0.0)
+
+
+def mean_over_steps(steps: Sequence[float], values: Sequence[float]) -> float:
+    """The mean height of a curve, by trapezoids between the first and the last step; NaN without any point."""
+    if not len(steps):
+        return math.nan
+    steps, values = list(steps), list(values)
+    width = steps[-1] - steps[0]
+    if width == 0:
+        return float(values[-1])
+    pieces = zip(steps, steps[1:], values, values[1:], strict=False)
+    return float(sum((s1 - s0) * (v0 + v1) / 2 for s0, s1, v0, v1 in pieces) / width)
 
 
 def t_half_width(values: Sequence[float]) -> float:
@@ -181,7 +224,7 @@ def t_half_width(values: Sequence[float]) -> float:
     return quantile * statistics.stdev(values) / math.sqrt(len(values))
 
 
-def summarize(crossings: Iterable[Crossing]) -> Summary | None:
+def summarize(crossings: Iterable[Reading]) -> Summary | None:
     """Mean, median and range over seeds; None without any.
 
     Censored runs enter the mean at their last value, which makes it a lower bound; they rank behind all others
@@ -198,30 +241,85 @@ def summarize(crossings: Iterable[Crossing]) -> Summary | None:
         mean=_mean(ordered),
         median=_mean(middle),
         low=min(ordered, key=lambda crossing: (crossing.value, not crossing.censored)),
-        high=Crossing(max(crossing.value for crossing in ordered), censored > 0),
+        high=Reading(max(crossing.value for crossing in ordered), censored > 0),
     )
 
 
-def judge(ratio: Ratio, claim: float | None) -> Verdict:
-    """The verdict on a claimed ratio by `RULE`; a claim of exactly 1 has no side and gets none."""
-    if claim is None or claim == 1 or ratio.n < SEEDS_FOR_A_VERDICT:
+def judge(effect: Effect, claim: float | None, direction: int = 0, margin: float | None = None) -> Verdict:
+    """The verdict on a claim by `RULE`.
+
+    Args:
+        effect: What was measured.
+        claim: The claimed size, in the effect's unit; None: none was given.
+        direction: The claimed side of no effect, where there is no number: 1 above, -1 below.
+        margin: For a claim of no effect, the largest distance from it that would still count as none.
+    """
+    if effect.n < SEEDS_FOR_A_VERDICT:
         return Verdict.none
-    side = _side(ratio)
+    if margin is not None:
+        return _judge_equality(effect, margin)
+    claimed = claimed_side(effect, claim, direction)
+    if claimed == 0:
+        return Verdict.none
+    side = _side(effect)
     if side == 0:
         return Verdict.inconclusive
-    return Verdict.confirmed if (side > 0) == (claim > 1) else Verdict.contradicted
+    return Verdict.confirmed if side == claimed else Verdict.contradicted
 
 
-def _side(ratio: Ratio) -> int:
-    """1 where the evidence lies wholly above 1, -1 wholly below, 0 otherwise."""
-    if ratio.low is not None and ratio.high is not None:
-        return 1 if ratio.low > 1 else -1 if ratio.high < 1 else 0
-    if not ratio.pairs or 2 * 0.5**ratio.n > 1 - CONFIDENCE:  # the two-sided sign test, all seeds on one side
+def claimed_side(effect: Effect, claim: float | None, direction: int = 0) -> int:
+    """The side of no effect, 1 or -1, on which a claim lies; 0: it has none."""
+    if claim is None or claim == effect.neutral:
+        return direction
+    return 1 if claim > effect.neutral else -1
+
+
+def seeds_needed(effect: Effect, most: int = 1000) -> int | None:
+    """The seeds with which the interval would just not hold no effect any more, if mean and spread stayed as they are.
+
+    The smallest n with t(n - 1) s / sqrt(n) < |mean|, both of logarithms for ratios.
+
+    Returns:
+        None where there is no interval to judge by, or more than `most` are needed.
+    """
+    if effect.low is None or len(effect.pairs) < 2:
+        return None
+    from scipy import stats  # slow to import, and only intervals need it
+
+    values = [math.log(pair) for pair in effect.pairs] if effect.is_ratio else list(effect.pairs)
+    mean, spread = abs(statistics.fmean(values)), statistics.stdev(values)
+    for n in range(2, most + 1):
+        if float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * spread / math.sqrt(n) < mean:
+            return max(n, SEEDS_FOR_A_VERDICT)
+    return None
+
+
+def _judge_equality(effect: Effect, margin: float) -> Verdict:
+    if effect.low is None or effect.high is None:
+        return Verdict.inconclusive
+    lowest, highest = (
+        (1 / (1 + margin), 1 + margin)
+        if effect.is_ratio
+        else (effect.neutral - margin, effect.neutral + margin)
+    )
+    if lowest <= effect.low and effect.high <= highest:
+        return Verdict.confirmed
+    outside = effect.low > highest or effect.high < lowest
+    return Verdict.contradicted if outside else Verdict.inconclusive
+
+
+def _side(effect: Effect) -> int:
+    """1 where the evidence lies wholly above no effect, -1 wholly below, 0 otherwise."""
+    if effect.low is not None and effect.high is not None:
+        return 1 if effect.low > effect.neutral else -1 if effect.high < effect.neutral else 0
+    if (
+        not effect.pairs or 2 * 0.5**effect.n > 1 - CONFIDENCE
+    ):  # the two-sided sign test, all seeds on one side
         return 0
     # A lower bound can only show that a ratio is above 1, an upper bound only that it is below.
-    if ratio.bound is Bound.at_least and min(ratio.pairs) > 1:
+    if effect.bound is Bound.at_least and min(effect.pairs) > 1:
         return 1
-    return -1 if ratio.bound is Bound.at_most and max(ratio.pairs) < 1 else 0
+    return -1 if effect.bound is Bound.at_most and max(effect.pairs) < 1 else 0
 
 
 def _bound(numerator_censored: bool, denominator_censored: bool) -> Bound:
@@ -232,6 +330,6 @@ def _bound(numerator_censored: bool, denominator_censored: bool) -> Bound:
     return Bound.at_most if denominator_censored else Bound.exact
 
 
-def _mean(crossings: Sequence[Crossing]) -> Crossing:
+def _mean(crossings: Sequence[Reading]) -> Reading:
     mean = statistics.fmean(crossing.value for crossing in crossings)
-    return Crossing(mean, any(crossing.censored for crossing in crossings))
+    return Reading(mean, any(crossing.censored for crossing in crossings))

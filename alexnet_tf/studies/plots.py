@@ -20,8 +20,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from alexnet_tf.runs import RunError, write_atomic
 from alexnet_tf.studies import wording
-from alexnet_tf.studies.measures import Crossing
-from alexnet_tf.studies.results import RunResult
+from alexnet_tf.studies.measures import Reading, summarize
+from alexnet_tf.studies.results import Measure, RunResult
 from alexnet_tf.studies.study import Arm, StudyResult
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -95,16 +95,19 @@ class Picture:
 
 def study_pictures(study: StudyResult) -> list[Picture]:
     """The pictures of a study; none while no run has finished."""
-    arms = [arm for arm in study.arms if arm.seeds]
+    arms = [arm for arm in study.arms if arm.runs]
     if not arms:
         return []
     styles = {arm.name: _style(index) for index, arm in enumerate(study.arms)}
+    measures = list(dict.fromkeys([study.measure, *(item.measure for item in study.comparisons)]))
     with mpl.rc_context(STYLE):
-        pictures = [
-            _error_picture(arms, styles, study.threshold),
-            _crossing_picture(arms, styles, study.threshold),
-        ]
-        if any(len(result.run.curve("validation")) > 1 for arm in arms for result in arm.seeds.values()):
+        pictures = []
+        if all(not run.curve("probe").empty for run in study.finished):
+            pictures.append(
+                _error_picture(arms, styles, [race for race in study.races if race.split == "probe"])
+            )
+        pictures += [_dots_picture(arms, styles, measure, study.races) for measure in measures]
+        if any(len(run.curve("validation")) > 1 for run in study.finished):
             pictures.append(_epoch_picture(arms, styles))
     return pictures
 
@@ -158,23 +161,24 @@ def band(
     return grid, values.mean(axis=0), values.min(axis=0), values.max(axis=0)
 
 
-def _error_picture(arms: Sequence[Arm], styles: Mapping[str, Any], threshold: float) -> Picture:
+def _error_picture(arms: Sequence[Arm], styles: Mapping[str, Any], races: Sequence[Measure]) -> Picture:
     figure = Figure(figsize=(WIDTH, 4.4))
     ax = figure.subplots()
     for arm in arms:
         _draw_arm(ax, arm, styles[arm.name], "probe", "step", "top1_error")
-    ax.axhline(threshold, color=GREY, linewidth=1.2, linestyle=(0, (2, 2)))
-    ax.annotate(
-        f"threshold {wording.threshold_text(threshold)}",
-        (1, threshold),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 3),
-        textcoords="offset points",
-        ha="right",
-        va="bottom",
-        color=GREY,
-        fontsize=10,
-    )
+    for race in races:
+        ax.axhline(race.threshold, color=GREY, linewidth=1.2, linestyle=(0, (2, 2)))
+        ax.annotate(
+            f"threshold {wording.threshold_text(race.threshold)}",
+            (1, race.threshold),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            color=GREY,
+            fontsize=10,
+        )
     ax.set_xlabel("Iterations")
     ax.set_ylabel("Training error (probe)")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
@@ -194,7 +198,7 @@ def _error_picture(arms: Sequence[Arm], styles: Mapping[str, Any], threshold: fl
 
 def _draw_arm(ax: Axes, arm: Arm, style: Any, split: str, x: str, y: str) -> None:
     colour, dash = style
-    tables = [result.run.curve(split, y) for result in arm.seeds.values()]
+    tables = [run.curve(split, y) for run in arm.runs.values()]
     curves = [(table[x].tolist(), table[y].tolist()) for table in tables if not table.empty]
     if not curves:
         return
@@ -207,28 +211,35 @@ def _draw_arm(ax: Axes, arm: Arm, style: Any, split: str, x: str, y: str) -> Non
     ax.plot(grid, mean, color=colour, linestyle=dash, linewidth=2.2, marker=marker, markersize=5)
 
 
-def _crossing_picture(arms: Sequence[Arm], styles: Mapping[str, Any], threshold: float) -> Picture:
+def _dots_picture(
+    arms: Sequence[Arm], styles: Mapping[str, Any], measure: Measure, races: Sequence[Measure]
+) -> Picture:
     figure = Figure(figsize=(WIDTH, 1.3 + 0.62 * len(arms)))
     ax = figure.subplots()
+    spoken = []
     for row, arm in enumerate(arms):
-        points = [result.steps for result in arm.seeds.values()]
+        points = list(arm.readings(measure).values())
         offsets = np.linspace(-0.24, 0.24, len(points)) if len(points) > 1 else [0.0]
         for point, offset in zip(points, offsets, strict=True):
             _dot(ax, point, row + float(offset), styles[arm.name][0])
         if not any(point.censored for point in points):
             mean = float(np.mean([point.value for point in points]))
             ax.plot([mean, mean], [row - 0.36, row + 0.36], color=styles[arm.name][0], linewidth=2)
-    _crossing_axes(ax, arms, threshold)
-    spoken = "; ".join(f"{arm.name} {wording.summary(arm.steps)}" for arm in arms)
-    goal = wording.threshold_text(threshold)
-    alt = f"Dots for the iterations to {goal} training error of each seed. Mean and range: {spoken}."
-    caption = f"Iterations to {goal} training error, a dot for each seed; the bar is their mean."
-    if any(result.steps.censored for arm in arms for result in arm.seeds.values()):
+        spoken.append(f"{arm.name} {wording.summary(summarize(points), wording.unit_of(measure))}")
+    _dots_axes(ax, arms, measure)
+    name = wording.measure_name(measure)
+    alt = f"Dots for the {name} of each seed. Mean and range: {'; '.join(spoken)}."
+    caption = f"{name[0].upper()}{name[1:]}, a dot for each seed; the bar is their mean."
+    if any(point.censored for arm in arms for point in arm.readings(measure).values()):
         caption += " A hollow arrow is a run that ended there without reaching it."
-    return Picture("iterations", figure, alt, caption)
+    if measure.is_time:
+        file = "iterations" if len(races) == 1 else f"iterations_{races.index(measure) + 1}"
+    else:
+        file = f"{measure.metric}_{measure.split}"
+    return Picture(file, figure, alt, caption)
 
 
-def _dot(ax: Axes, point: Crossing, height: float, colour: str) -> None:
+def _dot(ax: Axes, point: Reading, height: float, colour: str) -> None:
     fill = "none" if point.censored else colour
     marker = ">" if point.censored else "o"
     ax.plot(
@@ -244,21 +255,26 @@ def _dot(ax: Axes, point: Crossing, height: float, colour: str) -> None:
     )
 
 
-def _crossing_axes(ax: Axes, arms: Sequence[Arm], threshold: float) -> None:
-    values = [result.steps.value for arm in arms for result in arm.seeds.values()]
+def _dots_axes(ax: Axes, arms: Sequence[Arm], measure: Measure) -> None:
+    values = [point.value for arm in arms for point in arm.readings(measure).values()]
     ax.set_yticks(range(len(arms)), [_text(arm.name) for arm in arms])
     ax.set_ylim(len(arms) - 0.5, -0.5)
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", length=0)
-    label = f"Iterations to {wording.threshold_text(threshold)} training error"
-    if min(values) > 0 and max(values) > 10 * min(values):
+    name = wording.measure_name(measure)
+    label = f"{name[0].upper()}{name[1:]}"
+    if not measure.is_time:  # small differences between errors count: the axis need not start at 0
+        ax.margins(x=0.08)
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
+    elif min(values) > 0 and max(values) > 10 * min(values):
         ax.set_xscale("log")
         ax.set_xlim(min(values) / 1.4, max(values) * 1.25)
         ax.xaxis.set_minor_formatter(NullFormatter())
         label += " (log scale)"
     else:
         ax.set_xlim(0, max([*values, 1.0]) * 1.06)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    if measure.is_time:
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     ax.set_xlabel(label)
 
 
@@ -310,7 +326,7 @@ def _arm_legend(figure: Figure, arms: Sequence[Arm], styles: Mapping[str, Any]) 
         Line2D([], [], color=styles[arm.name][0], linestyle=styles[arm.name][1], linewidth=2.2)
         for arm in arms
     ]
-    _legend(figure, handles, [f"{_text(arm.name)} ({wording.seeds(len(arm.seeds))})" for arm in arms])
+    _legend(figure, handles, [f"{_text(arm.name)} ({wording.seeds(len(arm.runs))})" for arm in arms])
 
 
 def _run_legend(figure: Figure, results: Sequence[RunResult]) -> None:

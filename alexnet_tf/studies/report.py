@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from alexnet_tf.runs import MANIFEST, RunError, RunFolder, SweepFolder, write_text
+from alexnet_tf.runs import MANIFEST, RunError, RunFolder, SweepFolder, write_json, write_text
 from alexnet_tf.studies import tables, wording
+from alexnet_tf.studies.claims import RESULT, result_json
 from alexnet_tf.studies.measures import RULE
 from alexnet_tf.studies.page import Page, render
 from alexnet_tf.studies.plots import run_pictures, study_pictures
@@ -88,6 +89,7 @@ def write_report(paths: Sequence[Path], out: Path | None = None) -> Report:
     study = load_study(sweep)
     report = _write(_study_page(study), out or first)
     write_text(report.html.parent / CSV, tables.results_csv(study))
+    write_json(report.html.parent / RESULT, result_json(study))
     return report
 
 
@@ -95,7 +97,7 @@ def _several(folder: Path) -> list[RunResult]:
     if not (folder / MANIFEST).is_file():
         return [load_run(RunFolder.open(folder))]
     sweep = SweepFolder.open(folder)
-    finished, _ = load_jobs(sweep, sweep.jobs, probe=False)
+    finished, _ = load_jobs(sweep, sweep.jobs)
     if not finished:
         raise RunError(f"{folder}: none of the sweep's {len(sweep.jobs)} jobs has finished")
     return finished
@@ -145,10 +147,7 @@ def _study_page(study: StudyResult) -> Page:
 
 
 def _study_answers(study: StudyResult) -> list[str]:
-    answers = [
-        f"{item.name}: {wording.finding(item.arm, item.reference, study.threshold, item.steps, item.claim)}."
-        for item in study.comparisons
-    ]
+    answers = [f"{item.name}: {wording.finding(item)}." for item in study.comparisons]
     missing = len(study.unfinished)
     if missing:
         verb = "job does" if missing == 1 else "jobs do"
@@ -159,7 +158,7 @@ def _study_answers(study: StudyResult) -> list[str]:
 
 
 def _grid_page(sweep: SweepFolder) -> Page:
-    results, unfinished = load_jobs(sweep, sweep.jobs, probe=False)
+    results, unfinished = load_jobs(sweep, sweep.jobs)
     count = f"{len(results)} of {len(sweep.jobs)} jobs finished."
     details = [
         tables.unfinished_table(unfinished),
@@ -253,6 +252,13 @@ def _shown(path: Path) -> str:
     absolute = path.resolve()
     here = Path.cwd()
     return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
+
+
+def print_table(table: TextTable) -> None:
+    """Print one table."""
+    from rich.console import Console
+
+    Console().print(_rich_table(table))
 
 
 def _rich_table(table: TextTable) -> "Table":

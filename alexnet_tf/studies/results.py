@@ -1,22 +1,49 @@
 """Reading finished runs: their curves, their final numbers, and what differs between their configs."""
 
+import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alexnet_tf import runs
+from alexnet_tf.config.schema import Metric
 from alexnet_tf.runs import Job, RunError, RunFolder, State, SweepFolder
-from alexnet_tf.studies.measures import Crossing, seconds_at, time_to_error
+from alexnet_tf.studies.measures import Reading, mean_over_steps, seconds_at, time_to_error
 
 if TYPE_CHECKING:
     import pandas as pd
 
-IGNORED_KEYS = frozenset({"seed", "run_dir", "resume", "study"})
+IGNORED_KEYS = frozenset({"seed", "run_dir", "resume", "study", "scale"})
 """Top-level config keys that say which run it is and not what it does."""
 ABSENT = "(absent)"
+SWITCHES = {"probe": " (training.probe.every)", "validation": " (training.evaluate_every)"}
+"""What makes a run measure a split."""
 KEYS = ["epoch", "step", "split"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What of a run is compared.
+
+    Args:
+        metric: What kind of number.
+        split: Whose error.
+        threshold: For `time_to_error` alone; a fraction (0-1).
+        views: For `error` alone: views of each image in the evaluation after the training; 0: as training measured.
+    """
+
+    metric: Metric
+    split: str
+    threshold: float
+    views: int = 0
+
+    @property
+    def is_time(self) -> bool:
+        """Whether it is a number of iterations, compared as a ratio."""
+        return self.metric is Metric.time_to_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,17 +81,33 @@ class RunResult:
         values = self.curve(split, column)[column]
         return float(values.min()) if len(values) else math.nan
 
-    def crossing(self, threshold: float) -> Crossing:
-        """Steps to the threshold of the probe's error."""
-        probe = self.curve("probe")
-        return time_to_error(probe["step"].tolist(), probe["top1_error"].tolist(), threshold)
+    def read(self, measure: "Measure") -> Reading:
+        """What a study's measure says of this run: steps, or per cent (NaN where nothing was measured)."""
+        curve = self.curve(measure.split)
+        steps, errors = curve["step"].tolist(), curve["top1_error"].tolist()
+        if measure.metric is Metric.time_to_error:
+            return time_to_error(steps, errors, measure.threshold)
+        if measure.metric is Metric.area:
+            return Reading(100 * mean_over_steps(steps, errors))
+        if measure.metric is Metric.gap:
+            return Reading(
+                100 * (self.last("validation", "top1_error") - self.last(measure.split, "top1_error"))
+            )
+        if measure.views:
+            return Reading(100 * self.evaluated(measure.split, measure.views))
+        chosen = self.best if measure.metric is Metric.best_error else self.last
+        return Reading(100 * chosen(measure.split, "top1_error"))
 
-    def seconds_to(self, crossing: Crossing) -> Crossing:
+    def seconds_to(self, crossing: Reading) -> Reading:
         """A crossing in steps as seconds of training; NaN without `timing.csv`."""
         clock = self.rows[self.rows["seconds"].notna()].sort_values("step").drop_duplicates("step")
         if not len(clock):
-            return Crossing(math.nan, crossing.censored)
+            return Reading(math.nan, crossing.censored)
         return seconds_at(crossing, clock["step"].tolist(), clock["seconds"].tolist())
+
+    def evaluated(self, split: str, views: int) -> float:
+        """The top-1 error of the newest evaluation of the finished run (fraction); NaN if there is none."""
+        return evaluated_error(self.folder.path / runs.EVALUATIONS, split, views, averaged=1)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -100,20 +143,42 @@ def load_run(folder: RunFolder, *, name: str = "", arm: str = "", seed: int | No
     return RunResult(name=name or folder.name, arm=arm, seed=own_seed, folder=folder, state=state, rows=rows)
 
 
+def evaluated_error(path: Path, split: str, views: int, averaged: int) -> float:
+    """The top-1 error (fraction) of the last matching row of a table of evaluations; NaN if there is none.
+
+    Raises:
+        RunError: If the table is damaged.
+    """
+    if not path.exists():
+        return math.nan
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        wanted = (split, views, averaged)
+        errors = [
+            float(row["top1_error"])
+            for row in rows
+            if (row["split"], int(row["views"]), int(row["runs"])) == wanted
+        ]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise RunError(f"{path}: no table of evaluations ({' '.join(str(error).split())})") from error
+    return errors[-1] if errors else math.nan
+
+
 def _floats(table: "pd.DataFrame") -> "pd.DataFrame":
     """The table with all columns but `split` as floats, so that an empty one has a dtype too."""
     return table.astype({name: float for name in table.columns if name != "split"})
 
 
 def load_jobs(
-    sweep: SweepFolder, jobs: Iterable[Job], *, probe: bool
+    sweep: SweepFolder, jobs: Iterable[Job], *, splits: Iterable[str] = ()
 ) -> tuple[list[RunResult], list[Unfinished]]:
     """The finished runs among `jobs`, and the others with the reason why they do not count.
 
     Args:
         sweep: The sweep.
         jobs: Some of its jobs.
-        probe: Whether a run must have measured the probe's error to count.
+        splits: Those whose error a run must have measured to count.
     """
     finished, unfinished = [], []
     for job in jobs:
@@ -122,8 +187,8 @@ def load_jobs(
             state, reason = _standing(folder)
             if state == State.finished:
                 run = load_run(folder, name=job.name, arm=job.arm, seed=job.seed)
-                if probe and run.curve("probe").empty:
-                    raise RunError("has no probe measurements (training.probe.every)")
+                if missing := [split for split in splits if run.curve(split).empty]:
+                    raise RunError(f"has no {missing[0]} measurements{SWITCHES.get(missing[0], '')}")
                 finished.append(run)
                 continue
         except RunError as error:

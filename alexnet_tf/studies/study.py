@@ -3,24 +3,29 @@
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from alexnet_tf.runs import MANIFEST, Job, RunError, SweepFolder
-from alexnet_tf.studies.measures import Crossing, Ratio, Summary, Verdict, judge, paired_ratio, summarize
-from alexnet_tf.studies.results import RunResult, Unfinished, differences, flatten, load_jobs
+from alexnet_tf.config.schema import Metric
+from alexnet_tf.runs import MANIFEST, SCORES, Job, RunError, SweepFolder
+from alexnet_tf.studies.measures import Effect, Reading, Verdict, judge, paired_difference, paired_ratio
+from alexnet_tf.studies.results import (
+    Measure,
+    RunResult,
+    Unfinished,
+    differences,
+    evaluated_error,
+    flatten,
+    load_jobs,
+)
 
+SMOKE = "smoke"
+"""The scale that shows that a study runs, and no more."""
+ENSEMBLES = "ensembles"
+"""Folder of a sweep with the evaluations of averaged runs."""
 TUNE = "tune"
 """The phase of the jobs that choose a value for an arm; all others are the comparison itself."""
-
-
-@dataclass(frozen=True)
-class SeedResult:
-    """One finished run of an arm."""
-
-    run: RunResult
-    steps: Crossing
-    seconds: Crossing
 
 
 @dataclass(frozen=True)
@@ -29,39 +34,49 @@ class Arm:
 
     name: str
     overrides: tuple[str, ...]
-    seeds: dict[int, SeedResult]
+    runs: dict[int, RunResult]
 
-    @property
-    def steps(self) -> Summary | None:
-        """Iterations to the threshold over the seeds."""
-        return summarize(result.steps for result in self.seeds.values())
+    def readings(self, measure: Measure) -> dict[int, Reading]:
+        """A measure of each seed's run."""
+        return {seed: run.read(measure) for seed, run in self.runs.items()}
 
-    @property
-    def seconds(self) -> Summary | None:
-        """Seconds of training to the threshold over the seeds."""
-        return summarize(result.seconds for result in self.seeds.values())
+    def seconds(self, measure: Measure) -> dict[int, Reading]:
+        """The training time of each seed's run to the threshold of a measure of time."""
+        return {seed: run.seconds_to(run.read(measure)) for seed, run in self.runs.items()}
 
     def mean_last(self, split: str, column: str = "top1_error") -> float:
         """The mean over seeds of a split's last value; NaN without any."""
-        values = [result.run.last(split, column) for result in self.seeds.values()]
+        values = [run.last(split, column) for run in self.runs.values()]
         return statistics.fmean(values) if values else math.nan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two arms: how many times faster `arm` is than `reference`, and what was claimed."""
+    """How far `arm` lies from `reference` by a measure, and what was claimed."""
 
     name: str
     arm: str
     reference: str
+    measure: Measure
     claim: float | None
-    steps: Ratio
-    seconds: Ratio
+    direction: int
+    margin: float | None
+    reference_measure: Measure
+    average: int
+    """How many runs' probabilities are averaged; 1: none."""
+    effect: Effect
+    seconds: Effect | None
+    """The ratio of training times, beside one of iterations."""
+    id: str = ""
+    """The claim's number; empty: it is not one of the paper's."""
+    scale: str = ""
 
     @property
     def verdict(self) -> Verdict:
-        """On the claim, by iterations."""
-        return judge(self.steps, self.claim)
+        """On the claim; none at smoke scale, whatever the seeds."""
+        if self.scale == SMOKE:
+            return Verdict.none
+        return judge(self.effect, self.claim, self.direction, self.margin)
 
 
 @dataclass(frozen=True)
@@ -72,15 +87,15 @@ class Trial:
         arm: The arm it tunes.
         value: The candidate.
         seed: Its seed.
-        steps: Its crossing; None if the run did not finish.
-        last_error: The probe's last error (fraction, 0-1); infinite if the run did not finish.
+        reading: Its value of the study's measure; None if the run did not finish.
+        last_error: The measured split's last error (fraction, 0-1); infinite if the run did not finish.
         reason: Why it did not finish, else empty.
     """
 
     arm: str
     value: float
     seed: int
-    steps: Crossing | None
+    reading: Reading | None
     last_error: float
     reason: str = ""
 
@@ -92,7 +107,8 @@ class StudyResult:
     name: str
     question: str
     source: str
-    threshold: float
+    scale: str
+    measure: Measure
     sweep: SweepFolder
     arms: list[Arm]
     comparisons: list[Comparison]
@@ -102,11 +118,17 @@ class StudyResult:
     @property
     def finished(self) -> list[RunResult]:
         """The runs that count, in the order of arms and seeds."""
-        return [result.run for arm in self.arms for result in arm.seeds.values()]
+        return [run for arm in self.arms for run in arm.runs.values()]
+
+    @property
+    def races(self) -> list[Measure]:
+        """The measures of time that it compares, each once."""
+        found = [self.measure, *(item.measure for item in self.comparisons)]
+        return list(dict.fromkeys(measure for measure in found if measure.is_time))
 
     def config_differences(self) -> tuple[list[str], dict[str, list[str]]]:
         """The arms that have a run, and the config keys in which they differ with a value for each."""
-        firsts = {arm.name: next(iter(arm.seeds.values())).run.config for arm in self.arms if arm.seeds}
+        firsts = {arm.name: next(iter(arm.runs.values())).config for arm in self.arms if arm.runs}
         return list(firsts), differences(firsts)
 
 
@@ -117,23 +139,23 @@ def load_study(sweep: SweepFolder) -> StudyResult:
         RunError: If the sweep has no study, or its description is damaged or asks for an unknown metric.
     """
     study = _description(sweep)
-    threshold = float(study["threshold"])
+    measure = measure_of(study, {})
+    specs: dict[str, Mapping[str, Any]] = study.get("comparisons") or {}
+    measures = [measure, *(measure_of(study, spec) for spec in specs.values())]
     jobs = [job for job in sweep.jobs if job.phase != TUNE]
-    finished, unfinished = load_jobs(sweep, jobs, probe=True)
+    finished, unfinished = load_jobs(sweep, jobs, splits=_splits(measures))
     names = [*study["arms"], *(run.arm for run in finished if run.arm not in study["arms"])]
-    arms = [_arm(name, study["arms"], finished, threshold) for name in dict.fromkeys(names)]
+    arms = [_arm(name, study["arms"], finished) for name in dict.fromkeys(names)]
     by_name = {arm.name: arm for arm in arms}
-    comparisons = [
-        _comparison(name, spec, by_name) for name, spec in (study.get("comparisons") or {}).items()
-    ]
     return StudyResult(
         name=str(study["name"]),
         question=str(study["question"]),
         source=str(study.get("source") or ""),
-        threshold=threshold,
+        scale=str(study.get("scale") or ""),
+        measure=measure,
         sweep=sweep,
         arms=arms,
-        comparisons=comparisons,
+        comparisons=[_comparison(name, sweep, spec, by_name) for name, spec in specs.items()],
         trials=load_trials(sweep),
         unfinished=unfinished,
     )
@@ -146,42 +168,95 @@ def _description(sweep: SweepFolder) -> dict[str, Any]:
     missing = [key for key in ("name", "question", "arms", "threshold") if key not in sweep.study]
     if missing:
         raise RunError(f"{path}: the study lacks {', '.join(missing)}")
-    metric = sweep.study.get("metric", "time_to_error")
-    if metric != "time_to_error":
-        raise RunError(f"{path}: study.metric={metric}: expected one of time_to_error")
     return sweep.study
 
 
-def _arm(
-    name: str, arms: Mapping[str, Sequence[str]], finished: Iterable[RunResult], threshold: float
-) -> Arm:
+def measure_of(study: Mapping[str, Any], spec: Mapping[str, Any]) -> Measure:
+    """The measure of a comparison: its own keys, else the study's."""
+
+    def value(key: str, default: str) -> str:
+        own = spec.get(key)
+        return str(study.get(key, default) if own is None else own)
+
+    metric = value("metric", Metric.time_to_error)
+    if metric not in list(Metric):
+        raise RunError(f"study.metric={metric}: expected one of {', '.join(Metric)}")
+    views = int(spec.get("views") or 0)
+    return Measure(Metric(metric), value("split", "probe"), float(value("threshold", "nan")), views)
+
+
+def _splits(measures: Iterable[Measure]) -> list[str]:
+    """The splits of which training must have measured the error."""
+    splits = [measure.split for measure in measures if not measure.views]
+    return sorted({*splits, *(["validation"] if any(m.metric is Metric.gap for m in measures) else [])})
+
+
+def _arm(name: str, arms: Mapping[str, Sequence[str]], finished: Iterable[RunResult]) -> Arm:
     own = sorted((run for run in finished if run.arm == name), key=lambda run: run.seed)
-    results = {}
-    for run in own:
-        steps = run.crossing(threshold)
-        results[run.seed] = SeedResult(run, steps, run.seconds_to(steps))
-    return Arm(name, tuple(arms.get(name, ())), results)
+    return Arm(name, tuple(arms.get(name, ())), {run.seed: run for run in own})
 
 
-def _comparison(name: str, spec: Mapping[str, Any], arms: Mapping[str, Arm]) -> Comparison:
+def _comparison(
+    name: str, sweep: SweepFolder, spec: Mapping[str, Any], arms: Mapping[str, Arm]
+) -> Comparison:
+    study = _description(sweep)
     for role in ("arm", "reference"):
         if spec.get(role) not in arms:
             known = ", ".join(arms)
             raise RunError(f"study.comparisons.{name}.{role}={spec.get(role)}: expected one of {known}")
     arm, reference = arms[spec["arm"]], arms[spec["reference"]]
-    claim = spec.get("claim")
+    measure = measure_of(study, spec)
+    reference_measure = replace(measure, views=int(spec.get("reference_views") or 0))
+    average = int(spec.get("average") or 1)
+    numbers = {key: spec.get(key) for key in ("claim", "margin")}
     return Comparison(
-        name,
-        arm.name,
-        reference.name,
-        None if claim is None else float(claim),
-        steps=paired_ratio(_values(reference, "steps"), _values(arm, "steps")),
-        seconds=paired_ratio(_values(reference, "seconds"), _values(arm, "seconds")),
+        name=name,
+        arm=arm.name,
+        reference=reference.name,
+        measure=measure,
+        claim=None if numbers["claim"] is None else float(numbers["claim"]),
+        direction=int(spec.get("direction") or 0),
+        margin=None if numbers["margin"] is None else float(numbers["margin"]),
+        reference_measure=reference_measure,
+        average=average,
+        effect=(
+            averaging_effect(sweep, arm, measure, average)
+            if average > 1
+            else _effect(arm, measure, reference, reference_measure)
+        ),
+        seconds=paired_ratio(reference.seconds(measure), arm.seconds(measure)) if measure.is_time else None,
+        id=str(spec.get("id") or ""),
+        scale=str(study.get("scale") or ""),
     )
 
 
-def _values(arm: Arm, unit: str) -> dict[int, Crossing]:
-    return {seed: getattr(result, unit) for seed, result in arm.seeds.items()}
+def _effect(arm: Arm, measure: Measure, reference: Arm, reference_measure: Measure) -> Effect:
+    sides = (arm.readings(measure), reference.readings(reference_measure))
+    if measure.is_time:
+        return paired_ratio(sides[1], sides[0])
+    return paired_difference(*({seed: found.value for seed, found in side.items()} for side in sides))
+
+
+def groups(arm: Arm, size: int) -> list[list[RunResult]]:
+    """The runs of an arm that are averaged together: `size` seeds that follow on one another, what is left not."""
+    ordered = list(arm.runs.values())
+    return [ordered[start : start + size] for start in range(0, len(ordered) - size + 1, size)]
+
+
+def ensemble_folder(sweep: SweepFolder, members: Sequence[RunResult], measure: Measure) -> Path:
+    """Where the evaluation of the average of some runs is."""
+    seeds = "-".join(str(run.seed) for run in members)
+    return sweep.path / ENSEMBLES / f"{members[0].arm}-seeds{seeds}-{measure.split}-{measure.views}views"
+
+
+def averaging_effect(sweep: SweepFolder, arm: Arm, measure: Measure, size: int) -> Effect:
+    """The error of averaged runs less the mean of their own errors, in points, a pair for each group of runs."""
+    averaged, single = {}, {}
+    for index, members in enumerate(groups(arm, size)):
+        scores = ensemble_folder(sweep, members, measure) / SCORES
+        averaged[index] = 100 * evaluated_error(scores, measure.split, measure.views, averaged=size)
+        single[index] = statistics.fmean(run.read(measure).value for run in members)
+    return paired_difference(averaged, single)
 
 
 def load_trials(sweep: SweepFolder) -> list[Trial]:
@@ -195,20 +270,20 @@ def load_trials(sweep: SweepFolder) -> list[Trial]:
         return []
     study = _description(sweep)
     key = (study.get("tune") or {}).get("key", "optimizer.lr")
-    threshold = float(study["threshold"])
-    finished, unfinished = load_jobs(sweep, jobs, probe=True)
+    measure = measure_of(study, {})
+    finished, unfinished = load_jobs(sweep, jobs, splits=_splits([measure]))
     runs = {run.name: run for run in finished}
     reasons = {item.job.name: f"{item.state}: {item.reason}" for item in unfinished}
-    return [_trial(sweep, job, key, threshold, runs.get(job.name), reasons.get(job.name, "")) for job in jobs]
+    return [_trial(sweep, job, key, measure, runs.get(job.name), reasons.get(job.name, "")) for job in jobs]
 
 
 def _trial(
-    sweep: SweepFolder, job: Job, key: str, threshold: float, run: RunResult | None, reason: str
+    sweep: SweepFolder, job: Job, key: str, measure: Measure, run: RunResult | None, reason: str
 ) -> Trial:
     value = _tuned(sweep, job, key, run)
     if run is None:
         return Trial(job.arm, value, job.seed, None, math.inf, reason)
-    return Trial(job.arm, value, job.seed, run.crossing(threshold), run.last("probe", "top1_error"))
+    return Trial(job.arm, value, job.seed, run.read(measure), run.last(measure.split, "top1_error"))
 
 
 def _tuned(sweep: SweepFolder, job: Job, key: str, run: RunResult | None) -> float:
@@ -233,7 +308,7 @@ def best_value(sweep: SweepFolder, arm: str) -> float:
 
 
 def choose_value(trials: Iterable[Trial], arm: str) -> float:
-    """The candidate with the fewest mean iterations to the threshold.
+    """The candidate with the lowest mean of the study's measure: the fewest iterations, or the lowest error.
 
     A candidate of which a seed did not reach the threshold ranks behind all that always did, by its mean last
     error; one of which a seed failed ranks last. Among equals the first tried wins.
@@ -245,15 +320,15 @@ def choose_value(trials: Iterable[Trial], arm: str) -> float:
     for trial in trials:
         if trial.arm == arm:
             candidates.setdefault(trial.value, []).append(trial)
-    if not any(trial.steps for group in candidates.values() for trial in group):
+    if not any(trial.reading for group in candidates.values() for trial in group):
         raise RunError(f"arm {arm}: none of {sum(map(len, candidates.values()))} tuning runs finished")
     return min(candidates, key=lambda value: _rank(candidates[value]))
 
 
 def _rank(trials: Sequence[Trial]) -> tuple[int, float, float]:
-    steps = [trial.steps for trial in trials if trial.steps is not None]
-    failed = len(trials) - len(steps)
-    error = statistics.fmean(trial.last_error for trial in trials if trial.steps) if steps else math.inf
-    if failed or any(crossing.censored for crossing in steps):
+    readings = [trial.reading for trial in trials if trial.reading is not None]
+    failed = len(trials) - len(readings)
+    error = statistics.fmean(trial.last_error for trial in trials if trial.reading) if readings else math.inf
+    if failed or any(reading.censored for reading in readings):
         return (2 if failed else 1), error, 0.0
-    return 0, statistics.fmean(crossing.value for crossing in steps), error
+    return 0, statistics.fmean(reading.value for reading in readings), error

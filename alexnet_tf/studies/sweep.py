@@ -17,7 +17,7 @@ from alexnet_tf.runs import CONFIG, STOPPED, Job, RunFolder, State
 
 LOG = "log.txt"
 """What a job's process printed, in its run folder."""
-NOT_IDENTITY = ("run_dir", "resume", "study")
+NOT_IDENTITY = ("run_dir", "resume", "study", "scale")
 """Keys that say where a run goes, not what it is."""
 
 

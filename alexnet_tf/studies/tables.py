@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from io import StringIO
 
 from alexnet_tf.studies import wording
-from alexnet_tf.studies.measures import Crossing
-from alexnet_tf.studies.results import RunResult, Unfinished, differences
+from alexnet_tf.studies.measures import Reading, summarize
+from alexnet_tf.studies.results import Measure, RunResult, Unfinished, differences
 from alexnet_tf.studies.study import Arm, StudyResult
 
 
@@ -34,85 +34,103 @@ class TextTable:
 
 
 def arms_table(study: StudyResult) -> TextTable:
-    """A row for each arm: seeds, iterations and seconds to the threshold, errors at the end."""
-    goal = wording.threshold_text(study.threshold)
+    """A row for each arm: seeds, iterations and seconds to the threshold where that is measured, errors at the end."""
+    races, columns = study.races, ["Arm", "Seeds"]
+    for race in races:
+        goal = f"{wording.threshold_text(race.threshold)} {wording.error_name(race.split)}"
+        columns += [f"Reached {goal}" if len(races) > 1 else "Reached", "Iterations", "Seconds"]
+    columns += ["Training error", "Validation error"]
+    goals = " and ".join(wording.measure_name(race) for race in races)
     return TextTable(
-        caption=f"Way to {goal} training error: mean over seeds (minimum to maximum), '>' where a run ended before it; errors at the end",
-        columns=(
-            "Arm",
-            "Reached",
-            "Iterations",
-            "Seconds",
-            "Training error",
-            "Validation error",
-        ),
-        rows=[_arm_row(arm) for arm in study.arms],
+        caption=f"{goals[0].upper()}{goals[1:]}: mean over seeds (minimum to maximum), '>' where a run ended before; errors at the end"
+        if races
+        else "Errors at the end: mean over seeds (minimum to maximum)",
+        columns=tuple(columns),
+        rows=[_arm_row(arm, races) for arm in study.arms],
         numeric=True,
     )
 
 
-def _arm_row(arm: Arm) -> tuple[str, ...]:
-    steps = arm.steps
-    return (
-        arm.name,
-        f"{steps.n - steps.censored} of {steps.n}" if steps else "0 of 0",
-        wording.summary(steps),
-        wording.summary(arm.seconds, "seconds"),
-        wording.percent(arm.mean_last("probe")),
-        wording.percent(arm.mean_last("validation")),
-    )
+def _arm_row(arm: Arm, races: Sequence[Measure]) -> tuple[str, ...]:
+    row = [arm.name, str(len(arm.runs))]
+    for race in races:
+        steps, seconds = (summarize(found(race).values()) for found in (arm.readings, arm.seconds))
+        reached = f"{steps.n - steps.censored} of {steps.n}" if steps else "0 of 0"
+        row += [reached, wording.summary(steps), wording.summary(seconds, "seconds")]
+    return (*row, *(_end(arm, split, ranges=not races) for split in ("probe", "validation")))
+
+
+def _end(arm: Arm, split: str, *, ranges: bool) -> str:
+    """The mean error at the end (of the training images: by the probe, else the running one), with its range."""
+    for name in (split, "train") if split == "probe" else (split,):
+        ends = [run.last(name, "top1_error") for run in arm.runs.values()]
+        if ends and all(map(math.isfinite, ends)):
+            if not ranges:
+                return wording.percent(arm.mean_last(name))
+            return wording.summary(summarize(Reading(100 * end) for end in ends), "percent")
+    return wording.MISSING
 
 
 def comparisons_table(study: StudyResult) -> TextTable:
-    """A row for each comparison: ratio with interval, the claim, the verdict."""
+    """A row for each comparison: effect with interval, the claim, the verdict."""
     rows = [
         (
             item.name,
-            f"{item.reference} / {item.arm}",
-            str(item.steps.n),
-            wording.ratio(item.steps),
-            wording.ratio(item.seconds),
-            wording.claimed(item.steps, item.claim),
-            wording.verdict(item.steps, item.claim),
+            " against ".join(wording.sides(item)),
+            wording.measure_name(item.measure),
+            str(item.effect.n),
+            wording.effect(item.effect),
+            *([wording.effect(item.seconds) if item.seconds else wording.MISSING] if study.races else []),
+            wording.claimed(item),
+            wording.verdict(item),
         )
         for item in study.comparisons
     ]
-    columns = ("Comparison", "Ratio", "Seeds", "Iterations", "Seconds", "Claimed", "Verdict")
-    return TextTable(
-        "Comparisons: ratio [95 % t interval] over the seeds that both arms share", columns, rows
+    columns = (
+        "Comparison",
+        "Arms",
+        "Measure",
+        "Seeds",
+        "Effect",
+        *(["By seconds"] if study.races else []),
+        "Claimed",
+        "Verdict",
     )
+    caption = (
+        "Comparisons over the seeds that both arms share: how many times as fast (x), or difference in percentage "
+        "points, with its 95 % t interval"
+    )
+    return TextTable(caption, columns, rows, prose=True, wide=True)
 
 
 def seeds_table(study: StudyResult) -> TextTable:
-    """A row for each finished run of the comparison."""
+    """A row for each finished run of the comparison: every measure that the study compares by, and the ends."""
+    measures = list(dict.fromkeys([study.measure, *(item.measure for item in study.comparisons)]))
+    names = [wording.measure_name(measure) for measure in measures]
+    ends = [
+        (name, split)
+        for name, split in (
+            ("training error at the end", "probe"),
+            ("validation error at the end", "validation"),
+        )
+        if name not in names
+    ]
     rows = [
         (
             arm.name,
             str(seed),
-            wording.crossing(result.steps),
-            wording.crossing(result.seconds, "seconds"),
-            wording.percent(result.run.last("probe", "top1_error")),
-            wording.percent(result.run.last("validation", "top1_error")),
+            *(wording.reading(run.read(measure), wording.unit_of(measure)) for measure in measures),
+            *(wording.percent(run.last(split, "top1_error")) for _, split in ends),
         )
         for arm in study.arms
-        for seed, result in arm.seeds.items()
+        for seed, run in arm.runs.items()
     ]
     columns = (
         "Arm",
         "Seed",
-        "Iterations",
-        "Seconds",
-        "Training error",
-        "Validation error",
+        *(f"{name[0].upper()}{name[1:]}" for name in [*names, *(name for name, _ in ends)]),
     )
-    goal = wording.threshold_text(study.threshold)
-    return TextTable(
-        f"Every run that counts: its way to {goal}, and its errors at the end",
-        columns,
-        rows,
-        numeric=True,
-        wide=True,
-    )
+    return TextTable("Every run that counts", columns, rows, numeric=True, wide=True)
 
 
 def tuning_table(study: StudyResult) -> TextTable:
@@ -123,12 +141,13 @@ def tuning_table(study: StudyResult) -> TextTable:
             trial.arm,
             f"{trial.value:g}",
             str(trial.seed),
-            wording.crossing(trial.steps),
+            wording.reading(trial.reading, wording.unit_of(study.measure)),
             trial.reason or wording.percent(trial.last_error),
         )
         for trial in study.trials
     ]
-    columns = ("Arm", key, "Seed", "Iterations", "Training error")
+    name = wording.measure_name(study.measure)
+    columns = ("Arm", key, "Seed", f"{name[0].upper()}{name[1:]}", "Error at the end")
     return TextTable(
         "Tuning, on seeds of its own, errors at the end; not part of the comparison",
         columns,
@@ -172,7 +191,7 @@ def _run_row(run: RunResult, top5: bool) -> tuple[str, ...]:
         _errors(run, "top1_error"),
         *([_errors(run, "top5_error")] if top5 else []),
         wording.percent(run.best("validation")),
-        wording.seconds(float(run.rows["seconds"].max())),
+        wording.seconds_text(float(run.rows["seconds"].max())),
         wording.steps(float(rates.median())) if len(rates) else wording.MISSING,
     )
 
@@ -202,43 +221,40 @@ def environment_table(rows: Sequence[tuple[str, str]]) -> TextTable:
     return TextTable("Environment", ("Key", "Value"), [tuple(row) for row in rows], prose=True, wide=True)
 
 
+ENDS = {
+    "probe_error": ("last", "probe", "top1_error"),
+    "best_probe_error": ("best", "probe", "top1_error"),
+    "train_loss": ("last", "train", "loss"),
+    "train_error": ("last", "train", "top1_error"),
+    "validation_error": ("last", "validation", "top1_error"),
+    "best_validation_error": ("best", "validation", "top1_error"),
+}
+"""Columns of `results.csv` that every study has: which end of which curve."""
+
+
 def results_csv(study: StudyResult) -> str:
     """A row for each finished run of the comparison: steps, seconds (s) and errors (fractions, 0-1) in full."""
     stream = StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
-        [
-            "arm",
-            "seed",
-            "job",
-            "steps",
-            "steps_censored",
-            "seconds",
-            "seconds_censored",
-            "probe_error",
-            "best_probe_error",
-            "train_loss",
-            "validation_error",
-            "best_validation_error",
-        ]
-    )
+    races = study.races
+    suffixes = [f"_to_{race.threshold:g}_{race.split}" if len(races) > 1 else "" for race in races]
+    times = [
+        f"{name}{suffix}"
+        for suffix in suffixes
+        for name in ("steps", "steps_censored", "seconds", "seconds_censored")
+    ]
+    writer.writerow(["arm", "seed", "job", *times, *ENDS])
     for arm in study.arms:
-        for seed, result in arm.seeds.items():
-            run = result.run
-            errors = (
-                run.last("probe", "top1_error"),
-                run.best("probe"),
-                run.last("train", "loss"),
-                run.last("validation", "top1_error"),
-                run.best("validation"),
-            )
-            crossings = (*_cells(result.steps), *_cells(result.seconds))
-            writer.writerow([arm.name, seed, run.name, *crossings, *map(_cell, errors)])
+        for seed, run in arm.runs.items():
+            crossings = [run.read(race) for race in races]
+            cells = [cell for found in crossings for cell in (*_cells(found), *_cells(run.seconds_to(found)))]
+            ends = [_cell(getattr(run, which)(split, column)) for which, split, column in ENDS.values()]
+            writer.writerow([arm.name, seed, run.name, *cells, *ends])
     return stream.getvalue()
 
 
-def _cells(crossing: Crossing) -> tuple[str, str]:
-    return _cell(crossing.value), str(crossing.censored).lower()
+def _cells(reading: Reading) -> tuple[str, str]:
+    return _cell(reading.value), str(reading.censored).lower()
 
 
 def _cell(value: float) -> str:

@@ -2,7 +2,18 @@
 
 import math
 
-from alexnet_tf.studies.measures import SEEDS_FOR_A_VERDICT, Bound, Crossing, Ratio, Summary, Verdict, judge
+from alexnet_tf.config.schema import Metric
+from alexnet_tf.studies.measures import (
+    SEEDS_FOR_A_VERDICT,
+    Bound,
+    Effect,
+    Reading,
+    Summary,
+    Verdict,
+    seeds_needed,
+)
+from alexnet_tf.studies.results import Measure
+from alexnet_tf.studies.study import SMOKE, Comparison
 
 MISSING = "-"
 """Stands in a table where there is no number."""
@@ -33,60 +44,111 @@ def steps(value: float) -> str:
     return f"{value:,.0f}" if math.isfinite(value) else MISSING
 
 
-def seconds(value: float) -> str:
+def seconds_text(value: float) -> str:
     """Seconds: two decimals below 1, one below 100, integers above."""
     if not math.isfinite(value):
         return MISSING
     return f"{value:,.{2 if abs(value) < 1 else 1 if abs(value) < 100 else 0}f}"
 
 
-def crossing(value: Crossing | None, unit: str = "steps") -> str:
-    """A crossing in steps or seconds; a censored one is '> 400'."""
+def reading(value: Reading | None, unit: str = "steps") -> str:
+    """A reading in steps, seconds or per cent; a censored one is '> 400'."""
     if value is None:
         return MISSING
-    text = steps(value.value) if unit == "steps" else seconds(value.value)
+    text = UNITS[unit](value.value)
     return f"> {text}" if value.censored and text != MISSING else text
 
 
+def unit_of(measure: Measure) -> str:
+    """The unit of a measure's readings, as `reading` takes it."""
+    return "steps" if measure.is_time else "percent"
+
+
 def summary(value: Summary | None, unit: str = "steps") -> str:
-    """'mean (min to max)' over seeds; one seed has no range."""
+    """'mean (min to max)' over seeds; one seed has no range, and a low end below 0 gets 'to' too."""
     if value is None:
         return MISSING
-    mean = crossing(value.mean, unit)
+    mean = reading(value.mean, unit)
     if value.n == 1 or mean == MISSING:
         return mean
-    low, high = crossing(value.low, unit), crossing(value.high, unit)
-    between = " to " if high.startswith(">") else "-"
+    low, high = reading(value.low, unit), reading(value.high, unit)
+    between = " to " if high.startswith(">") or "-" in low + high else "-"
     return mean if low == high else f"{mean} ({low}{between}{high})"
 
 
-def ratio(value: Ratio) -> str:
-    """'2.4x [1.9, 3.1]', '2.4x' without an interval, '> 2.4x' or '< 0.5x' for a bound."""
+def error_name(split: str) -> str:
+    """A split's error as readers call it; the probe is a part of the training images."""
+    return {"probe": "training error", "train": "running training error"}.get(split, f"{split} error")
+
+
+def measure_name(measure: Measure) -> str:
+    """A measure as the heading of a column: 'iterations to 25 % training error'."""
+    error = error_name(measure.split)
+    return {
+        Metric.time_to_error: f"iterations to {threshold_text(measure.threshold)} {error}",
+        Metric.error: f"{error} at the end",
+        Metric.best_error: f"lowest {error}",
+        Metric.gap: f"validation error less {error} at the end",
+        Metric.area: f"mean {error} over the run",
+    }[measure.metric]
+
+
+def effect(value: Effect) -> str:
+    """'2.4x [1.9, 3.1]', '-0.80 points [-1.3, -0.30]', '2.4x' without an interval, '> 2.4x' for a bound."""
     if value.value is None:
         return "undetermined" if value.n else MISSING
     mark = {Bound.at_least: "> ", Bound.at_most: "< "}.get(value.bound, "")
-    text = f"{mark}{significant(value.value)}x"
+    text = f"{mark}{size(value, value.value)}"
     if value.low is None or value.high is None:
         return text
-    return f"{text} [{significant(value.low)}, {significant(value.high)}]"
+    ends = [significant(end) if value.is_ratio else f"{end:+.2f}" for end in (value.low, value.high)]
+    return f"{text} [{', '.join(ends)}]"
 
 
-def claimed(value: Ratio, claim: float | None) -> str:
-    """The claimed number and, where there is an interval, whether it lies inside: '6x (outside)'."""
-    if claim is None:
-        return MISSING
-    inside = value.contains(claim)
-    return f"{claim:g}x" if inside is None else f"{claim:g}x ({'inside' if inside else 'outside'})"
+def size(value: Effect, number: float) -> str:
+    """A number in an effect's unit: '2.4x' or '-0.80 points'."""
+    return f"{significant(number)}x" if value.is_ratio else f"{number:+.2f} points"
 
 
-def verdict(value: Ratio, claim: float | None) -> str:
+def claim_text(*, ratio: bool, claim: float | None, direction: int = 0, margin: float | None = None) -> str:
+    """What a source claims: '6x', '-1.4 points', 'lower', 'no effect within 0.5 points'; empty: nothing."""
+    if margin is not None:
+        return f"no effect within {f'{100 * margin:g} %' if ratio else f'{margin:g} points'}"
+    if claim is not None:
+        return f"{claim:g}x" if ratio else f"{claim:+g} points"
+    words = ("faster", "slower") if ratio else ("higher", "lower")
+    return {1: words[0], -1: words[1]}.get(direction, "")
+
+
+def claim_of(item: Comparison) -> str:
+    """What the source of a comparison claims."""
+    return claim_text(
+        ratio=item.effect.is_ratio, claim=item.claim, direction=item.direction, margin=item.margin
+    )
+
+
+def claimed(item: Comparison) -> str:
+    """The claim and, where there are a number and an interval, whether it lies inside: '6x (outside)'."""
+    text = claim_of(item)
+    inside = None if item.claim is None else item.effect.contains(item.claim)
+    return f"{text} ({'inside' if inside else 'outside'})" if text and inside is not None else text or MISSING
+
+
+def verdict(item: Comparison) -> str:
     """The verdict, or why there is none."""
-    if claim is None:
+    if not claim_of(item):
         return "no claim to judge"
-    if value.n < SEEDS_FOR_A_VERDICT:
+    if item.scale == SMOKE:
+        return "no verdict at smoke scale"
+    if item.effect.n < SEEDS_FOR_A_VERDICT:
         return f"none (< {SEEDS_FOR_A_VERDICT} seeds)"
-    found = judge(value, claim)
-    return "no direction claimed" if found is Verdict.none else found.value
+    found = item.verdict
+    if found is Verdict.none:
+        return "no direction claimed"
+    if found is Verdict.inconclusive and item.margin is None:
+        needed = seeds_needed(item.effect)
+        return f"inconclusive: about {needed} seeds needed" if needed else "inconclusive"
+    return found.value
 
 
 def seeds(count: int) -> str:
@@ -94,21 +156,46 @@ def seeds(count: int) -> str:
     return f"{count} seed{'' if count == 1 else 's'}"
 
 
-def finding(arm: str, reference: str, threshold: float, value: Ratio, claim: float | None) -> str:
-    """One comparison as a clause: the ratio, its interval, the claimed number and the verdict or why none is given."""
-    goal = f"{threshold_text(threshold)} training error"
+def sides(item: Comparison) -> tuple[str, str]:
+    """What is compared: the arms, with the views or the averaging that make the difference."""
+    views = (item.measure.views, item.reference_measure.views)
+    if item.average > 1:
+        return f"the average of {item.average} runs of {item.arm}", "one of them"
+    if views[0] == views[1]:
+        return item.arm, item.reference
+    texts = [f"{count} view{'' if count == 1 else 's'}" for count in views]
+    return f"{item.arm} over {texts[0]}", f"{item.reference} over {texts[1]}"
+
+
+def finding(item: Comparison) -> str:
+    """One comparison as a sentence: the effect, its interval, the claim and the verdict or why none is given."""
+    value = item.effect
     if not value.n:
-        return f"{arm} against {reference}: no seed has finished in both arms yet"
-    if value.value is None:
-        why = f"runs of both did not reach {goal}, or a number is missing or 0"
-        text = f"{arm} against {reference}: undetermined ({why})"
-    else:
-        bound = {Bound.at_least: "at least ", Bound.at_most: "at most "}.get(value.bound, "")
-        number = f"{bound}{ratio(value).lstrip('<> ')}"
-        text = f"{arm} reaches {goal} {number} as fast as {reference}"
-    inside = None if claim is None else value.contains(claim)
-    size = "" if inside is None else f", {'inside' if inside else 'outside'} the interval"
-    against = "" if claim is None else f" (claimed: {claim:g}x{size})"
-    few = value.n < SEEDS_FOR_A_VERDICT
-    end = f"no verdict below {SEEDS_FOR_A_VERDICT}" if few and claim is not None else verdict(value, claim)
+        return f"{' against '.join(sides(item))}: no seed has finished in both arms yet"
+    text = _time_finding(item) if item.measure.is_time else _difference_finding(item)
+    claim = claim_of(item)
+    inside = None if item.claim is None else value.contains(item.claim)
+    where = "" if inside is None else f", {'inside' if inside else 'outside'} the interval"
+    against = f" (claimed: {claim}{where})" if claim else ""
+    few = value.n < SEEDS_FOR_A_VERDICT and item.scale != SMOKE
+    end = f"no verdict below {SEEDS_FOR_A_VERDICT}" if few and claim else verdict(item)
     return f"{text}{against}: {seeds(value.n)}; {end}"
+
+
+def _time_finding(item: Comparison) -> str:
+    goal = f"{threshold_text(item.measure.threshold)} {error_name(item.measure.split)}"
+    if item.effect.value is None:
+        why = f"runs of both did not reach {goal}, or a number is missing or 0"
+        return f"{item.arm} against {item.reference}: undetermined ({why})"
+    bound = {Bound.at_least: "at least ", Bound.at_most: "at most "}.get(item.effect.bound, "")
+    number = f"{bound}{effect(item.effect).lstrip('<> ')}"
+    return f"{item.arm} reaches {goal} {number} as fast as {item.reference}"
+
+
+def _difference_finding(item: Comparison) -> str:
+    name = measure_name(item.measure)
+    return f"{name[0].upper()}{name[1:]} of {' against '.join(sides(item))}: {effect(item.effect)}"
+
+
+UNITS = {"steps": steps, "seconds": seconds_text, "percent": lambda value: percent(value / 100)}
+"""How a reading is written, by its unit."""

@@ -3,10 +3,11 @@ import math
 import pytest
 
 from alexnet_tf import runs
+from alexnet_tf.config.schema import Metric
 from alexnet_tf.runs import Job, RunError, State, SweepFolder
 from alexnet_tf.studies import (
     Bound,
-    Crossing,
+    Reading,
     Trial,
     Verdict,
     best_value,
@@ -14,8 +15,9 @@ from alexnet_tf.studies import (
     load_study,
     load_trials,
 )
-from alexnet_tf.studies.results import ABSENT, differences, flatten, load_run
+from alexnet_tf.studies.results import ABSENT, Measure, differences, flatten, load_run
 
+RACE = Measure(Metric.time_to_error, "probe", 0.25)
 FASTER = {"speed": {"arm": "quick", "reference": "slow", "claim": 6.0}}
 
 
@@ -24,10 +26,12 @@ def test_known_crossings_and_ratio(tmp_path, sweep_builder):
     study = load_study(SweepFolder.open(sweep.path))
     assert [arm.name for arm in study.arms] == ["quick", "slow"]
     quick = study.arms[0]
-    assert [result.steps.value for result in quick.seeds.values()] == pytest.approx([100, 110, 90])
-    assert [result.seconds.value for result in quick.seeds.values()] == pytest.approx([50, 55, 45])
+    assert [reading.value for reading in quick.readings(study.measure).values()] == pytest.approx(
+        [100, 110, 90]
+    )
+    assert [reading.value for reading in quick.seconds(study.measure).values()] == pytest.approx([50, 55, 45])
     (comparison,) = study.comparisons
-    assert comparison.steps.value == pytest.approx(3)
+    assert comparison.effect.value == pytest.approx(3)
     assert comparison.seconds.value == pytest.approx(3)
     assert comparison.verdict is Verdict.none  # three seeds
     assert study.unfinished == []
@@ -37,15 +41,15 @@ def test_five_seeds_give_a_verdict(tmp_path, sweep_builder):
     arms = {"quick": [100, 110, 90, 95, 105], "slow": [200, 230, 190, 180, 220]}
     (comparison,) = load_study(sweep_builder(tmp_path / "s", arms, FASTER)).comparisons
     assert comparison.verdict is Verdict.confirmed
-    assert comparison.steps.contains(6.0) is False
+    assert comparison.effect.contains(6.0) is False
 
 
 def test_arm_that_never_gets_there_is_kept_as_a_bound(tmp_path, sweep_builder):
     study = load_study(sweep_builder(tmp_path / "s", {"quick": [100, 100], "slow": [5000, 5000]}, FASTER))
-    assert [result.steps for result in study.arms[1].seeds.values()] == [Crossing(400, True)] * 2
+    assert list(study.arms[1].readings(study.measure).values()) == [Reading(400, True)] * 2
     (comparison,) = study.comparisons
-    assert comparison.steps.bound is Bound.at_least
-    assert comparison.steps.value == pytest.approx(4)
+    assert comparison.effect.bound is Bound.at_least
+    assert comparison.effect.value == pytest.approx(4)
 
 
 def test_jobs_that_do_not_count_are_listed_with_their_reason(tmp_path, sweep_builder, run_builder):
@@ -64,8 +68,8 @@ def test_jobs_that_do_not_count_are_listed_with_their_reason(tmp_path, sweep_bui
     assert "metrics.csv: expected the columns" in found[2][2]
     assert found[3] == ("never", "pending", "was never started (no folder)")
     assert found[4] == ("no-probe", "unreadable", "has no probe measurements (training.probe.every)")
-    assert study.comparisons[0].steps.n == 1  # of the quick arm only seed 3 is left
-    assert list(study.arms[0].seeds) == [3]
+    assert study.comparisons[0].effect.n == 1  # of the quick arm only seed 3 is left
+    assert list(study.arms[0].runs) == [3]
 
 
 def test_config_differences_name_only_what_differs(tmp_path, sweep_builder):
@@ -84,7 +88,7 @@ def test_flatten_and_differences():
 
 
 def trial(value: float, steps: float | None, *, censored: bool = False, error: float = 0.1) -> Trial:
-    crossing = None if steps is None else Crossing(steps, censored)
+    crossing = None if steps is None else Reading(steps, censored)
     return Trial("relu", value, 100, crossing, error if steps is not None else math.inf)
 
 
@@ -119,14 +123,14 @@ def test_tuning_runs_are_read_and_kept_out_of_the_comparison(
         run_builder(sweep.run(job).path, probe_line(crossing))
     sweep.jobs.append(Job(name="lost", arm="quick", seed=100, phase="tune", overrides=("optimizer.lr=9",)))
     sweep.save()
-    assert [(item.value, item.steps and round(item.steps.value)) for item in load_trials(sweep)] == [
+    assert [(item.value, item.reading and round(item.reading.value)) for item in load_trials(sweep)] == [
         (0.01, 200),
         (0.02, 120),
         (9.0, None),
     ]
     assert best_value(SweepFolder.open(sweep.path), "quick") == 0.02
     study = load_study(sweep)
-    assert list(study.arms[0].seeds) == [0]
+    assert list(study.arms[0].runs) == [0]
     assert study.unfinished == []
     assert study.trials[2].reason == "pending: was never started (no folder)"
 
@@ -135,7 +139,7 @@ def test_descriptions_that_cannot_be_read(tmp_path, sweep_builder):
     def read(**study: object) -> None:
         load_study(sweep_builder(tmp_path / str(len(list(tmp_path.iterdir()))), {"quick": [100]}, **study))
 
-    with pytest.raises(RunError, match="expected one of time_to_error"):
+    with pytest.raises(RunError, match="expected one of time_to_error, error"):
         read(metric="beauty")
     with pytest.raises(RunError, match=r"study\.comparisons.speed.reference=slow: expected one of quick"):
         read(comparisons=FASTER)
@@ -149,7 +153,7 @@ def test_run_without_timing_has_no_seconds(tmp_path, run_builder, probe_line):
     folder = run_builder(tmp_path / "r", probe_line(100))
     (folder.path / runs.TIMING).unlink()
     run = load_run(folder)
-    assert math.isnan(run.seconds_to(run.crossing(0.25)).value)
+    assert math.isnan(run.seconds_to(run.read(RACE)).value)
 
 
 @pytest.mark.parametrize("text", ["", "a,b\n\x00", "epoch,step\n1,2,3,4\n5\n"])
@@ -159,3 +163,49 @@ def test_damaged_metrics_are_one_line(tmp_path, run_builder, text):
     with pytest.raises(RunError, match=r"metrics\.csv") as caught:
         load_run(folder)
     assert "\n" not in str(caught.value)
+
+
+def errors_study(metric: str, split: str, **spec) -> dict:
+    comparison = {"arm": "quick", "reference": "slow", "metric": metric, "split": split, **spec}
+    return {"metric": "error", "split": "validation", "comparisons": {"it": comparison}}
+
+
+@pytest.mark.parametrize(
+    ("metric", "split", "effect"),
+    [
+        ("error", "validation", 20.0),  # ends at 50 % against 30 %
+        ("best_error", "validation", 10.0),  # lowest 40 % against 30 %
+        ("gap", "train", 0.0),  # 50 - 30 against 30 - 10
+        ("area", "validation", 5.0),  # (0.4 + 0.5) / 2 against (0.5 + 0.3) / 2
+    ],
+)
+def test_errors_are_compared_as_differences_in_points(
+    tmp_path, sweep_builder, run_builder, metric, split, effect
+):
+    sweep = sweep_builder(
+        tmp_path / "s", {"quick": [], "slow": []}, **errors_study(metric, split, claim=-1.0)
+    )
+    curves = {
+        "quick": [(2.0, 2.0, 0.6, 0.4), (1.0, 1.0, 0.3, 0.5)],
+        "slow": [(2.0, 2.0, 0.6, 0.5), (1.0, 1.0, 0.1, 0.3)],
+    }
+    for arm, epochs in curves.items():
+        for seed in range(5):
+            job = Job(name=f"{arm}-{seed}", arm=arm, seed=seed)
+            sweep.jobs.append(job)
+            run_builder(sweep.path / job.name, epochs=epochs)
+    sweep.save()
+    study = load_study(SweepFolder.open(sweep.path))
+    assert study.races == []
+    (item,) = study.comparisons
+    assert (item.effect.value, item.effect.n, item.seconds) == (pytest.approx(effect), 5, None)
+    expected = Verdict.inconclusive if effect == 0 else Verdict.contradicted
+    assert item.verdict is expected
+
+
+def test_a_run_without_the_measured_split_does_not_count(tmp_path, sweep_builder, run_builder):
+    sweep = sweep_builder(tmp_path / "s", {"quick": [], "slow": []}, **errors_study("gap", "probe"))
+    sweep.jobs.append(Job(name="only-epochs", arm="quick", seed=0))
+    run_builder(sweep.path / "only-epochs")
+    (item,) = load_study(sweep).unfinished
+    assert item.reason == "has no probe measurements (training.probe.every)"

@@ -60,6 +60,7 @@ class StudySweeper(Sweeper):
         self.sweep_folder = SweepFolder(folder, to_dict(base.study) if base.study else None)
         if (folder / runs.MANIFEST).exists():
             self.sweep_folder.jobs.extend(SweepFolder.open(folder).jobs)
+        self.failures: list[str] = []
         try:
             if base.study is None:
                 self._launch(self._grid_jobs(fixed, grid))
@@ -71,7 +72,7 @@ class StudySweeper(Sweeper):
         finally:
             if (folder / runs.MANIFEST).exists():
                 self._report()
-        if any(
+        if self.failures or any(
             self.sweep_folder.run(job).status()["state"] != runs.State.finished
             for job in self.sweep_folder.jobs
         ):
@@ -102,6 +103,11 @@ class StudySweeper(Sweeper):
                 Console(highlight=False).print(f"{arm}: {study.tune.key}={value} chosen")
             jobs = self._arm_jobs(study, fixed, chosen)
         self._launch(jobs)
+        from alexnet_tf.studies import evaluate_study
+
+        self.failures = evaluate_study(self.sweep_folder)
+        for line in self.failures:
+            print(line)
 
     def _arm_jobs(self, study: StudyConfig, fixed: list[str], chosen: dict[str, list[str]]) -> list[Job]:
         """Seed by seed, so that an interrupted study has something of every arm."""

@@ -1,19 +1,14 @@
-import shutil
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import yaml
 from scipy.special import logsumexp
 from sklearn.datasets import load_digits
 
-from alexnet_tf import data, evaluation, runs
-from alexnet_tf.config import ConfigError
+from alexnet_tf import data
 from alexnet_tf.config.schema import AugmentConfig, DataConfig, ScaleConfig
-from alexnet_tf.data import DataError, load_source
-from alexnet_tf.evaluation import Evaluator, Scores, cross_entropy, tally
-from alexnet_tf.inference import load_run
+from alexnet_tf.data import load_source
+from alexnet_tf.evaluation import Evaluator, Scores, cross_entropy, tally, wilson
 
 
 def reference(logits, labels, weights):
@@ -113,6 +108,28 @@ def test_scores_are_means():
         Scores.of([0.0, 0, 0, 0], 10)
 
 
+def closed_wilson(errors, examples, z=1.959963984540054):
+    """Wilson (1927): centre and half width from the fraction, the number and the normal quantile."""
+    fraction = errors / examples
+    centre = (fraction + z**2 / (2 * examples)) / (1 + z**2 / examples)
+    root = np.sqrt(fraction * (1 - fraction) / examples + z**2 / (4 * examples**2))
+    half = z * root / (1 + z**2 / examples)
+    return centre - half, centre + half
+
+
+@pytest.mark.parametrize(
+    ("errors", "examples"), [(0, 1), (1, 1), (0, 10), (10, 10), (3, 7), (180, 359), (20350, 50000)]
+)
+def test_wilson_is_the_closed_formula(errors, examples):
+    np.testing.assert_allclose(wilson(errors, examples), closed_wilson(errors, examples), atol=1e-12)
+
+
+def test_intervals_of_scores():
+    scores = Scores(1.0, 3 / 7, None, 7)
+    np.testing.assert_allclose(scores.interval(scores.top1_error), closed_wilson(3, 7), atol=1e-12)
+    assert scores.interval(scores.top5_error) == (None, None)
+
+
 # ------------------------------------------------------------------------------------------------ evaluator
 
 AUGMENT = AugmentConfig(order=["scale"], scale=ScaleConfig(divisor=255.0))
@@ -154,78 +171,3 @@ def test_dropout_is_off(source):
     evaluator = Evaluator(keras.Model(inputs, keras.layers.Dense(10)(dropped)), tf.distribute.get_strategy())
     batches = data.eval_batches(source, "validation", AUGMENT, None, batch_size=60)
     assert evaluator(batches) == evaluator(batches)
-
-
-# -------------------------------------------------------------------------------------------- finished runs
-
-
-def test_a_run_is_measured_and_the_result_kept(tiny_run):
-    first = evaluation.evaluate_run(tiny_run, "validation", batch_size=50)
-    row = tiny_run.metrics().iloc[-1]
-    assert first.examples == row["examples"]
-    assert first.top1_error == row["top1_error"]
-    assert first.loss == pytest.approx(row["loss"], rel=1e-6)
-    again = evaluation.evaluate_run(tiny_run, "train", batch_size=64)
-    assert again.examples == 100
-    lines = (tiny_run.path / "evaluations.csv").read_text().splitlines()
-    assert lines[0] == "time,split,loss,top1_error,top5_error,examples"
-    assert [line.split(",")[1] for line in lines[1:]] == ["validation", "train"]
-    assert float(lines[1].split(",")[2]) == first.loss
-    with pytest.raises(
-        ConfigError, match="--split test: expected one of train, validation, the splits of digits"
-    ):
-        evaluation.evaluate_run(tiny_run, "test")
-
-
-@pytest.fixture
-def photo_run(tiny_run, tmp_path):
-    """The run of the digits, said to be one of three photos of each of ten folders."""
-    for number in range(30):
-        path = tmp_path / "photos" / f"c{number // 3}" / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(tf.io.encode_png(np.full([8, 8, 1], number, np.uint8)).numpy())
-    shutil.copytree(tiny_run.path, tmp_path / "run", ignore=shutil.ignore_patterns("evaluations.csv"))
-    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    photos = {"name": "folder", "dir": str(tmp_path / "photos"), "train_examples": None}
-    config["data"].update(photos, validation_fraction=0.0)
-    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
-    run = load_run(tmp_path / "run")
-    runs.write_json(run.path / runs.DATASET, load_source(run.config.data).describe())
-    return run
-
-
-def test_the_photos_are_those_of_the_training(photo_run, tmp_path, caplog):
-    assert evaluation.evaluate_run(photo_run, "train").examples == 30
-    assert "has changed" not in caplog.text
-    (tmp_path / "photos" / "c1" / "3.png").unlink()
-    assert evaluation.evaluate_run(photo_run, "train").examples == 29
-    assert "data=folder has changed since the training" in caplog.text
-
-
-def test_other_classes_are_refused(photo_run, tmp_path):
-    (tmp_path / "photos" / "c0").rename(tmp_path / "photos" / "z")
-    with pytest.raises(ConfigError, match=r"expected the run's classes \[0: 'c0', .*, found \[0: 'c1', "):
-        evaluation.evaluate_run(photo_run, "train")
-    shutil.copytree(tmp_path / "photos" / "z", tmp_path / "photos" / "c0")
-    with pytest.raises(ConfigError, match=r"classes \[\] of 10 in data=folder, found \[10: 'z'\] of 11$"):
-        evaluation.evaluate_run(photo_run, "train")
-
-
-def test_a_damaged_photo_is_named(photo_run, tmp_path):
-    bad = tmp_path / "photos" / "c4" / "13.png"
-    bad.write_bytes(bad.read_bytes()[:40])
-    with pytest.raises(DataError, match=f"Cannot read the image {bad}"):
-        evaluation.evaluate_run(photo_run, "train")
-    assert not (photo_run.path / "evaluations.csv").exists()
-
-
-@pytest.fixture(scope="module")
-def tiny_run(tmp_path_factory):
-    from alexnet_tf.config import compose
-    from alexnet_tf.training import train
-
-    folder = tmp_path_factory.mktemp("evaluation")
-    values = ["model=digits_quick", "data.train_examples=100", "training.batch_size=50", "training.epochs=1"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ALEXNET_CACHE_DIR", str(folder / "cache"))
-        return train(compose([*values, "training.progress=none", f"run_dir={folder / 'run'}"]))

@@ -1,0 +1,287 @@
+"""Finished runs on a split of their data, over several views of each image, alone and averaged."""
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import track
+
+from alexnet_tf import data, runs
+from alexnet_tf.config import ConfigError
+from alexnet_tf.evaluation.evaluator import distribute
+from alexnet_tf.evaluation.results import (
+    FOLDER,
+    Evaluation,
+    append_row,
+    new_results,
+    next_path,
+    run_table,
+    write_scores,
+)
+from alexnet_tf.evaluation.scores import Scores, tally
+from alexnet_tf.inference import Run, class_labels, log_probabilities
+from alexnet_tf.runs import SCORES, RunError, WrongPathError
+
+ROWS_AT_ONCE = 4096
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure.
+
+    Attributes:
+        split: `train`, `validation` or `test`.
+        views: Crops of each image to average over: 1, 5 or 10.
+        batch_size: Crops that the network gets at once, all replicas together.
+        progress: Show a bar on standard error, if that is a terminal.
+    """
+
+    split: str = "validation"
+    views: int = 1
+    batch_size: int = 128
+    progress: bool = False
+
+
+def evaluate_runs(members: Sequence[Run], settings: Settings) -> list[Evaluation]:
+    """Measure finished runs on a split of their data, each with its own preprocessing.
+
+    Every example counts once. Each result is added to its run: a row to `evaluations.csv`, and a folder under
+    `evaluations/` with the errors of each class and the confusion matrix. The replicas are those of the present
+    strategy, else all GPUs.
+
+    Raises:
+        RunError: If a run has no model yet, a file of it is damaged or cannot be written, or its model gives
+            probabilities that are not numbers.
+        ConfigError: If its data has no such split or other classes than the run, or its preprocessing cannot cut
+            so many views.
+        DataError: If its data is not there or not readable.
+    """
+    return [_evaluate(task)[0] for task in [_prepare(run, settings) for run in members]]
+
+
+def evaluate_ensemble(
+    members: Sequence[Run], settings: Settings, out: Path | None = None
+) -> list[Evaluation]:
+    """Measure runs as `evaluate_runs` does, and the average of their probabilities.
+
+    Args:
+        members: At least two runs of the same classes and data; network and preprocessing may differ.
+        settings: How to measure.
+        out: A new folder for the average's tables and the scores of all; by default one in `evaluations/`.
+
+    Returns:
+        An evaluation for each run, and last that of the average.
+
+    Raises:
+        ConfigError: If there are fewer than two runs or they are of other data or classes; else as `evaluate_runs`.
+        WrongPathError: If `out` exists.
+        RunError: As `evaluate_runs`.
+        DataError: As `evaluate_runs`.
+    """
+    out = runs.new_folder(Path(FOLDER), f"{settings.split}_ensemble") if out is None else out
+    if out.exists() or out.is_symlink():
+        raise WrongPathError(f"--out {out}: exists already. Expected the name of a new folder")
+    _check_several(members)
+    tasks = [_prepare(run, settings) for run in members]
+    _check_alike(tasks)
+    labels = class_labels(members[0], tasks[0].outputs)
+    evaluations: list[Evaluation] = []
+    log_sum, truth = np.full([1, len(labels)], -np.inf, np.float32), np.zeros(0, np.int32)
+    with new_results(out.parent) as folder:
+        for task in tasks:
+            evaluation, rows, truth = _evaluate(task, keep=True)
+            evaluations.append(evaluation)
+            log_sum = np.logaddexp(log_sum, rows)
+        counts = Counts.of(len(labels))
+        for start in range(0, len(truth), ROWS_AT_ONCE):
+            part = slice(start, start + ROWS_AT_ONCE)
+            counts.add(log_sum[part] - np.float32(math.log(len(tasks))), truth[part])
+        average = counts.evaluation(f"average of {len(tasks)} runs", settings, out, labels, len(tasks))
+        average.write_tables(folder)
+        write_scores(folder / SCORES, [*evaluations, average])
+        folder.rename(out)
+    return [*evaluations, average]
+
+
+@dataclass
+class Counts:
+    """What batches of log-probabilities add up to."""
+
+    totals: np.ndarray
+    confusion: np.ndarray
+
+    @classmethod
+    def of(cls, classes: int) -> "Counts":
+        """Of no examples yet."""
+        return cls(np.zeros(4), np.zeros([classes, classes], np.int64))
+
+    def add(self, rows: np.ndarray, labels: np.ndarray) -> None:
+        """Count examples: log-probabilities `[N, classes]` without NaN, labels int32 `[N]`."""
+        with tf.device("/CPU:0"):
+            self.totals += tally(tf.constant(rows), tf.constant(labels), tf.ones(len(labels))).numpy()
+        # The first of equal ones, as `tally` ranks them: what is not on the diagonal are the top-1 errors.
+        np.add.at(self.confusion, (labels, rows.argmax(axis=1)), 1)
+
+    def evaluation(
+        self, name: str, settings: Settings, path: Path, labels: list[str], averaged: int = 1
+    ) -> Evaluation:
+        """What was counted, as the result of a run or of so many averaged."""
+        scores = Scores.of(self.totals, len(labels))
+        return Evaluation(
+            name, runs.now(), settings.split, settings.views, averaged, scores, self.confusion, labels, path
+        )
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A run that can be measured: all that can be wrong before the work has been looked at."""
+
+    run: Run
+    settings: Settings
+    source: data.DataSource
+    batches: tf.data.Dataset
+    strategy: tf.distribute.Strategy
+
+    @property
+    def outputs(self) -> int:
+        """How many classes the network tells apart, which may be more than the data has."""
+        outputs = self.run.config.model.num_classes
+        assert outputs is not None  # training writes it down
+        return outputs
+
+
+def _prepare(run: Run, settings: Settings) -> _Task:
+    """Find what is wrong before the work."""
+    run.model_path()
+    run_table(run)
+    source = run.load_source()
+    if settings.split not in source.splits:
+        raise ConfigError(
+            f"--split {settings.split}: expected one of {', '.join(source.splits)}, the splits of {source.name}"
+        )
+    strategy = _strategy()
+    replicas = strategy.num_replicas_in_sync
+    batches = data.eval_batches(
+        source,
+        settings.split,
+        run.config.augment,
+        run.statistics(),
+        batch_size=replicas * math.ceil(max(1, settings.batch_size // settings.views) / replicas),
+        views=settings.views,
+    )
+    return _Task(run, settings, source, batches, strategy)
+
+
+def _strategy() -> tf.distribute.Strategy:
+    """The one whose scope this is in, else all GPUs where there are several, else the one device there is."""
+    gpus = tf.config.list_logical_devices("GPU")
+    if not tf.distribute.has_strategy() and len(gpus) > 1:
+        return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])
+    return tf.distribute.get_strategy()
+
+
+def _check_several(members: Sequence[Run]) -> None:
+    paths = [run.path.resolve() for run in members]
+    if len(paths) < 2:
+        raise ConfigError(f"--ensemble: expected at least two runs to average. Received {len(paths)}")
+    if twice := [str(run.path) for run in members if paths.count(run.path.resolve()) > 1]:
+        raise ConfigError(
+            f"--ensemble: expected each run once. Received {' and '.join(twice)}, which are one"
+        )
+
+
+def _check_alike(tasks: Sequence[_Task]) -> None:
+    """Raise `ConfigError` unless all runs tell the same classes apart and see the same examples."""
+    first = tasks[0]
+    for other in tasks[1:]:
+        pair = f"{first.run.path} and {other.run.path}"
+        if class_labels(first.run, first.outputs) != class_labels(other.run, other.outputs):
+            raise ConfigError(f"--ensemble: expected runs of the same classes. Received {pair}, whose differ")
+        if first.source.fingerprint != other.source.fingerprint:
+            raise ConfigError(
+                f"--ensemble: expected runs of the same data. Received {pair}: data={first.source.name} "
+                f"({first.source.fingerprint}) and data={other.source.name} ({other.source.fingerprint})"
+            )
+
+
+def _evaluate(task: _Task, *, keep: bool = False) -> tuple[Evaluation, np.ndarray, np.ndarray]:
+    """Measure a run and add the result to it.
+
+    Returns:
+        The result; and if asked to keep them the log-probabilities float32 `[N, classes]` and labels int32 `[N]`.
+    """
+    counts, kept = Counts.of(task.outputs), [(np.zeros([0, task.outputs], np.float32), np.zeros(0, np.int32))]
+    parent = task.run.path / FOLDER
+    with new_results(parent) as folder:
+        try:
+            for rows, labels in _outputs(task):
+                counts.add(rows, labels)
+                if keep:
+                    kept.append((rows.astype(np.float32), labels))
+        except tf.errors.OpError as error:
+            if known := data.explain_error(error, task.source):
+                raise known from error
+            raise
+        path = next_path(parent, task.settings.split, task.settings.views)
+        names = class_labels(task.run, task.outputs)
+        evaluation = counts.evaluation(str(task.run.path), task.settings, path, names)
+        evaluation.write_tables(folder)
+        folder.rename(path)
+        append_row(task.run, evaluation)
+    log_probabilities, truth = (np.concatenate(column) for column in zip(*kept, strict=True))
+    return evaluation, log_probabilities, truth
+
+
+def _outputs(task: _Task) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The log-probabilities float64 `[N, classes]` and labels int32 `[N]` of every example once, in batches."""
+    with task.strategy.scope():
+        model = task.run.model()
+
+    def replica(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return log_probabilities(model, images), labels, weights, _alike(images)
+
+    @tf.function(reduce_retracing=True)
+    def step(*batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        parts = task.strategy.run(replica, args=batch)
+        return tuple(tf.concat(task.strategy.experimental_local_results(part), axis=0) for part in parts)
+
+    console = Console(stderr=True)
+    batches = track(
+        distribute(task.strategy, task.batches),
+        task.run.name,
+        total=len(task.batches),
+        console=console,
+        transient=True,
+        disable=not (task.settings.progress and console.is_terminal),
+    )
+    without_room = 0
+    for batch in batches:
+        rows, labels, weights, alike = (part.numpy() for part in step(*batch))
+        rows, labels, alike = (column[weights > 0] for column in (rows, labels, alike))
+        if np.isnan(rows).any():
+            raise RunError(f"{task.run.path}: its model gives probabilities that are not numbers")
+        without_room += int(alike.sum())
+        yield rows, labels
+    if without_room:
+        logger.warning(
+            "%s: %d images look the same in all corners and the centre: no larger than the crop, or blank",
+            task.run.path,
+            without_room,
+        )
+
+
+def _alike(images: tf.Tensor) -> tf.Tensor:
+    """Whether the corners and the centre of an image are one crop, bool `[N]`; False where there is one view only.
+
+    Images of one size without room are refused beforehand; here sizes differ.
+    """
+    if len(images.shape) == 4:
+        return tf.zeros(tf.shape(images)[:1], tf.bool)
+    return tf.reduce_all(images[:, 1:5] == images[:, :1], axis=[1, 2, 3, 4])

@@ -1,0 +1,72 @@
+import json
+
+import pytest
+
+from alexnet_tf.config import compose
+from alexnet_tf.config.schema import StudyConfig
+from alexnet_tf.runs import RunError
+from alexnet_tf.studies import claims_table, find_results, load_claims, write_report
+
+STUDIES = sorted({claim.study for claim in load_claims()})
+SCALED = [study for study in STUDIES if study != "relu_vs_tanh"]
+
+
+def test_the_claims_that_are_tested():
+    numbers = [claim.id for claim in load_claims()]
+    assert list(dict.fromkeys(numbers)) == [
+        f"C{n}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16, 17, 18)
+    ]
+    (pooling,) = (claim for claim in load_claims() if claim.id == "C3")
+    assert pooling.text == "overlapping against separate: validation error at the end"
+    assert pooling.says == "-0.4 points (paper, section 3.4)"
+
+
+@pytest.mark.parametrize("scale", ["smoke", "small", "paper"])
+@pytest.mark.parametrize("study", SCALED)
+def test_every_arm_composes_at_every_scale(study, scale):
+    base = [f"experiment={study}", f"scale={scale}"]
+    description = compose(base).study
+    assert isinstance(description, StudyConfig)
+    assert (description.name, description.scale, description.at) == (study, scale, {})
+    averaged = max(item.average for item in description.comparisons.values())
+    assert len(description.seeds) == ((2 if averaged == 1 else 3) if scale == "smoke" else 5 * averaged)
+    configs = [compose([*base, *overrides]) for overrides in description.arms.values()]
+    assert len(
+        {
+            repr(config.model) + repr(config.augment) + repr(config.optimizer) + repr(config.training)
+            for config in configs
+        }
+    ) == len(configs)
+    names = {"smoke": "digits", "small": "cifar10", "paper": "imagenet2012"}
+    assert {config.data.name for config in configs} == {names[scale]}
+
+
+def test_results_are_found_by_study_and_shown(tmp_path, sweep_builder, monkeypatch):
+    comparisons = {"overlapping": {"id": "C3", "arm": "quick", "reference": "slow", "claim": 2.0}}
+    arms = {"quick": [100] * 5, "slow": [300, 330, 270, 310, 290]}
+    sweep = sweep_builder(
+        tmp_path / "sweeps" / "a", arms, comparisons, name="overlapping_pooling", scale="small"
+    )
+    write_report([sweep.path])
+    monkeypatch.chdir(tmp_path)
+    table = claims_table(load_claims(), find_results())
+    (row,) = (row for row in table.rows if row[0] == "C3")
+    assert row[3].startswith("3.0x [2.")
+    assert (row[4], row[6], row[7]) == ("5", "confirmed", "overlapping_pooling")
+    assert {row[3] for row in table.rows if row[0] != "C3"} == {"not yet"}
+    assert find_results([sweep.path]) == find_results()
+
+
+def test_smoke_scale_never_gives_a_verdict(tmp_path, sweep_builder):
+    comparisons = {"speed": {"arm": "quick", "reference": "slow", "claim": 6.0}}
+    arms = {"quick": [100] * 5, "slow": [300, 330, 270, 310, 290]}
+    report = write_report([sweep_builder(tmp_path / "s", arms, comparisons, scale="smoke").path])
+    assert report.answers[0].endswith("5 seeds; no verdict at smoke scale.")
+
+
+def test_paths_without_results_are_one_line(tmp_path):
+    with pytest.raises(RunError, match=r"no result\.json in it or one level below"):
+        find_results([tmp_path])
+    (tmp_path / "result.json").write_text(json.dumps({"study": "x"}))
+    with pytest.raises(RunError, match="expected the keys study and comparisons"):
+        find_results([tmp_path])
