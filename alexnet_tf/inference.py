@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from alexnet_tf import data, runs
 from alexnet_tf import model as _layers  # noqa: F401 - Keras finds our layers by their registered names
-from alexnet_tf.config import Config, ConfigError, from_dict
+from alexnet_tf.config import Config, ConfigError, from_dict, view_crop
 from alexnet_tf.runs import RunError, RunFolder
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class Run(RunFolder):
 
         Args:
             images: uint8 `[N, H, W, C]`, values 0-255, of any height and width that the run's preprocessing takes.
-            batch_size: Images at once.
+            batch_size: Images at once, or crops of them where there are several views.
             views: Crops of each image to average over: 1 (the evaluation crop), 5 (four corners and centre) or 10
                 (these and their mirror images; paper, section 4.1).
 
@@ -128,10 +128,12 @@ class Run(RunFolder):
         _check_images(images, self.config.model.input_channels)
         if batch_size < 1:
             raise ValueError(f"Expected a batch_size of at least 1. Received: {batch_size}")
+        view_crop(self.config.augment, views)
         model, statistics = self._loaded, self.statistics()
         rows = [np.zeros((0, model.output_shape[-1]), np.float32)]
-        for start in range(0, len(images), batch_size):
-            some = images[start : start + batch_size]
+        at_once = max(1, batch_size // views)
+        for start in range(0, len(images), at_once):
+            some = images[start : start + at_once]
             inputs = data.preprocess_images(some, self.config.augment, statistics, views=views)
             rows.append(tf.exp(log_probabilities(model, inputs)).numpy().astype(np.float32))
         return np.concatenate(rows)

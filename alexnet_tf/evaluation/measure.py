@@ -1,4 +1,4 @@
-"""Finished runs on a split of their data, over several views of each image, alone and averaged."""
+"""Finished runs on a split of their data, over several views of each image."""
 
 import logging
 import math
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from alexnet_tf import data, runs
-from alexnet_tf.config import ConfigError
+from alexnet_tf.config import ConfigError, view_crop
 from alexnet_tf.evaluation.evaluator import distribute
 from alexnet_tf.evaluation.results import (
     FOLDER,
@@ -21,13 +21,10 @@ from alexnet_tf.evaluation.results import (
     new_results,
     next_path,
     run_table,
-    write_scores,
 )
 from alexnet_tf.evaluation.scores import Scores, tally
 from alexnet_tf.inference import Run, class_labels, log_probabilities
-from alexnet_tf.runs import SCORES, RunError, WrongPathError
-
-ROWS_AT_ONCE = 4096
+from alexnet_tf.runs import RunError
 
 logger = logging.getLogger(__name__)
 
@@ -63,51 +60,7 @@ def evaluate_runs(members: Sequence[Run], settings: Settings) -> list[Evaluation
             so many views.
         DataError: If its data is not there or not readable.
     """
-    return [_evaluate(task)[0] for task in [_prepare(run, settings) for run in members]]
-
-
-def evaluate_ensemble(
-    members: Sequence[Run], settings: Settings, out: Path | None = None
-) -> list[Evaluation]:
-    """Measure runs as `evaluate_runs` does, and the average of their probabilities.
-
-    Args:
-        members: At least two runs of the same classes and data; network and preprocessing may differ.
-        settings: How to measure.
-        out: A new folder for the average's tables and the scores of all; by default one in `evaluations/`.
-
-    Returns:
-        An evaluation for each run, and last that of the average.
-
-    Raises:
-        ConfigError: If there are fewer than two runs or they are of other data or classes; else as `evaluate_runs`.
-        WrongPathError: If `out` exists.
-        RunError: As `evaluate_runs`.
-        DataError: As `evaluate_runs`.
-    """
-    out = runs.new_folder(Path(FOLDER), f"{settings.split}_ensemble") if out is None else out
-    if out.exists() or out.is_symlink():
-        raise WrongPathError(f"--out {out}: exists already. Expected the name of a new folder")
-    _check_several(members)
-    tasks = [_prepare(run, settings) for run in members]
-    _check_alike(tasks)
-    labels = class_labels(members[0], tasks[0].outputs)
-    evaluations: list[Evaluation] = []
-    log_sum, truth = np.full([1, len(labels)], -np.inf, np.float32), np.zeros(0, np.int32)
-    with new_results(out.parent) as folder:
-        for task in tasks:
-            evaluation, rows, truth = _evaluate(task, keep=True)
-            evaluations.append(evaluation)
-            log_sum = np.logaddexp(log_sum, rows)
-        counts = Counts.of(len(labels))
-        for start in range(0, len(truth), ROWS_AT_ONCE):
-            part = slice(start, start + ROWS_AT_ONCE)
-            counts.add(log_sum[part] - np.float32(math.log(len(tasks))), truth[part])
-        average = counts.evaluation(f"average of {len(tasks)} runs", settings, out, labels, len(tasks))
-        average.write_tables(folder)
-        write_scores(folder / SCORES, [*evaluations, average])
-        folder.rename(out)
-    return [*evaluations, average]
+    return [measure(task)[0] for task in [prepare(run, settings) for run in members]]
 
 
 @dataclass
@@ -140,7 +93,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class _Task:
+class Task:
     """A run that can be measured: all that can be wrong before the work has been looked at."""
 
     run: Run
@@ -157,8 +110,9 @@ class _Task:
         return outputs
 
 
-def _prepare(run: Run, settings: Settings) -> _Task:
-    """Find what is wrong before the work."""
+def prepare(run: Run, settings: Settings) -> Task:
+    """Find what is wrong before the work; errors as `evaluate_runs`."""
+    view_crop(run.config.augment, settings.views)
     run.model_path()
     run_table(run)
     source = run.load_source()
@@ -176,7 +130,7 @@ def _prepare(run: Run, settings: Settings) -> _Task:
         batch_size=replicas * math.ceil(max(1, settings.batch_size // settings.views) / replicas),
         views=settings.views,
     )
-    return _Task(run, settings, source, batches, strategy)
+    return Task(run, settings, source, batches, strategy)
 
 
 def _strategy() -> tf.distribute.Strategy:
@@ -187,31 +141,7 @@ def _strategy() -> tf.distribute.Strategy:
     return tf.distribute.get_strategy()
 
 
-def _check_several(members: Sequence[Run]) -> None:
-    paths = [run.path.resolve() for run in members]
-    if len(paths) < 2:
-        raise ConfigError(f"--ensemble: expected at least two runs to average. Received {len(paths)}")
-    if twice := [str(run.path) for run in members if paths.count(run.path.resolve()) > 1]:
-        raise ConfigError(
-            f"--ensemble: expected each run once. Received {' and '.join(twice)}, which are one"
-        )
-
-
-def _check_alike(tasks: Sequence[_Task]) -> None:
-    """Raise `ConfigError` unless all runs tell the same classes apart and see the same examples."""
-    first = tasks[0]
-    for other in tasks[1:]:
-        pair = f"{first.run.path} and {other.run.path}"
-        if class_labels(first.run, first.outputs) != class_labels(other.run, other.outputs):
-            raise ConfigError(f"--ensemble: expected runs of the same classes. Received {pair}, whose differ")
-        if first.source.fingerprint != other.source.fingerprint:
-            raise ConfigError(
-                f"--ensemble: expected runs of the same data. Received {pair}: data={first.source.name} "
-                f"({first.source.fingerprint}) and data={other.source.name} ({other.source.fingerprint})"
-            )
-
-
-def _evaluate(task: _Task, *, keep: bool = False) -> tuple[Evaluation, np.ndarray, np.ndarray]:
+def measure(task: Task, *, keep: bool = False) -> tuple[Evaluation, np.ndarray, np.ndarray]:
     """Measure a run and add the result to it.
 
     Returns:
@@ -239,7 +169,7 @@ def _evaluate(task: _Task, *, keep: bool = False) -> tuple[Evaluation, np.ndarra
     return evaluation, log_probabilities, truth
 
 
-def _outputs(task: _Task) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _outputs(task: Task) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The log-probabilities float64 `[N, classes]` and labels int32 `[N]` of every example once, in batches."""
     with task.strategy.scope():
         model = task.run.model()

@@ -24,6 +24,7 @@ SCORE_COLUMNS = (
 )  # fmt: skip
 """Errors are fractions (0-1) between the bounds of their 95 % intervals; `runs` is how many were averaged."""
 EVALUATION_COLUMNS = (*SCORE_COLUMNS, "folder")
+"""`folder` has the tables; in a run it is relative to the run."""
 PER_CLASS_COLUMNS = (
     "index", "class", "examples", "top1_errors", "top1_error", "top1_low", "top1_high", "most_confused_with",
     "times",
@@ -146,9 +147,9 @@ def append_row(run: RunFolder, evaluation: Evaluation) -> None:
 
 
 def write_scores(path: Path, evaluations: Sequence[Evaluation]) -> None:
-    """Write a row of `SCORE_COLUMNS` for each evaluation, with the run that it is of."""
-    rows = [(evaluation.name, *evaluation.row().values()) for evaluation in evaluations]
-    _write_csv(path, [("run", *SCORE_COLUMNS), *rows])
+    """Write a row of `EVALUATION_COLUMNS` for each evaluation, with the run that it is of; folders are absolute."""
+    rows = [(each.name, *each.row().values(), each.path.resolve()) for each in evaluations]
+    _write_csv(path, [("run", *EVALUATION_COLUMNS), *rows])
 
 
 def _write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:

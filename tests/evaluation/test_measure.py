@@ -187,6 +187,13 @@ def test_nothing_is_measured_where_anything_is_wrong(members, tmp_path):
         ConfigError, match="--split test: expected one of train, validation, the splits of digits"
     ):
         evaluate_runs([members.first], Settings("test"))
+    for views in (0, 3):
+        for ask in (
+            lambda views=views: evaluate_runs([members.first], Settings(views=views)),
+            lambda views=views: members.first.predict(np.zeros([1, 8, 8, 1], np.uint8), views=views),
+        ):
+            with pytest.raises(ConfigError, match=f"views={views}: expected one of 1, 5, 10"):
+                ask()
     with pytest.raises(ConfigError, match="views=5: expected an operation that crops"):
         evaluate_runs([members.first, members.plain], Settings(views=5))
     (members.second.path / "evaluations.csv").write_text("time,split\n")
@@ -234,6 +241,7 @@ def test_an_ensemble_is_the_average_of_its_members(members, validation, tmp_path
     table = rows(out / "scores.csv")
     assert [row["run"] for row in table] == [*(str(run.path) for run in three), "average of 3 runs"]
     assert [row["runs"] for row in table] == ["1", "1", "1", "3"]
+    assert [row["folder"] for row in table] == [str(each.path) for each in [*alone, together]]
     assert float(table[-1]["loss"]) == together.scores.loss
     assert all(len(rows(run.path / "evaluations.csv")) == 1 for run in three)
     with pytest.raises(WrongPathError, match=r"together: exists already\. Expected the name of a new folder"):
