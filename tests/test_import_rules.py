@@ -21,9 +21,10 @@ MAY_IMPORT = {
     "training": {"config", "runs", "data", "model", "evaluation", "inference"},
     "studies": {"config", "runs"},
     "export": {"config", "runs", "data", "model", "inference"},
+    "fidelity": {"config", "data", "model", "training"},
     "visualize": {"config", "runs", "data", "model", "inference"},
     "bench": {"config", "runs", "data", "model", "inference", "evaluation", "training", "studies", "export", "visualize"},
-    "cli": {"config", "runs", "data", "model", "inference", "evaluation", "training", "studies", "export", "visualize", "bench"},
+    "cli": {"config", "runs", "data", "model", "inference", "evaluation", "training", "studies", "export", "fidelity", "visualize", "bench"},
     "__init__": {"config", "inference", "model", "training"},
     "__main__": {"cli"},
 }  # fmt: skip
