@@ -5,7 +5,7 @@ misunderstood, or a switch that does nothing, shows in the numbers.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,7 @@ class Network:
         return rest[: ends[0]] if ends else rest
 
 
-def measure_network(model: keras.Model, names: list[str]) -> dict[str, Any]:
+def measure_network(model: keras.Model, names: Iterable[str]) -> dict[str, Any]:
     """The facts of these names that are the network's, as `Facts` has them."""
     network = Network(model)
     return {name: MEASURES[name](network) for name in names if name in MEASURES}

@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -94,9 +94,9 @@ class Recipe:
         return OPS[name].build(configs[name], _statistics(), True) if name in configs else None
 
 
-def measure_recipe(config: Config, model: keras.Model, names: list[str]) -> dict[str, Any]:
-    """The facts of these names that are the recipe's, as `Facts` has them."""
-    recipe = Recipe(config, tuple(variable.path for variable in model.trainable_variables))
+def measure_recipe(config: Config, paths: Sequence[str], names: Iterable[str]) -> dict[str, Any]:
+    """The facts of these names that are the recipe's, as `Facts` has them; `paths` are the trained variables'."""
+    recipe = Recipe(config, tuple(paths))
     return {name: MEASURES[name](recipe) for name in names if name in MEASURES}
 
 
@@ -240,8 +240,14 @@ def _image(height: int, width: int, value: float = 0.0) -> tf.Tensor:
 
 def _draw(apply: Callable[[Any, Any], tf.Tensor], image: np.ndarray) -> np.ndarray:
     """The upper left pixel of an image after each of many draws: float32 `[DRAWS, channels]`."""
-    pixel = tf.function(lambda seed: tf.cast(apply(tf.constant(image), seed)[0, 0], tf.float32))
-    return np.array([pixel(tf.constant([draw, 2012], tf.int64)).numpy() for draw in range(DRAWS)])
+    pixels = tf.function(
+        lambda seeds: tf.map_fn(
+            lambda seed: tf.cast(apply(tf.constant(image), seed)[0, 0], tf.float32),
+            seeds,
+            fn_output_signature=tf.TensorSpec(image.shape[-1:], tf.float32),
+        )
+    )
+    return pixels(tf.constant([[draw, 2012] for draw in range(DRAWS)], tf.int64)).numpy()
 
 
 def _side_after(recipe: Recipe, name: str) -> int | None:
