@@ -162,7 +162,9 @@ def test_what_does_not_train_does_not_import_tensorflow(arguments, tmp_path):
 
 def test_reports_do_not_import_tensorflow(tmp_path):
     heavy = loaded(
-        "import alexnet_tf.studies, alexnet_tf.studies.report, alexnet_tf.studies.plugin.sweeper", tmp_path
+        "import alexnet_tf.studies, alexnet_tf.studies.report, alexnet_tf.studies.plugin.sweeper\n"
+        "import alexnet_tf.fidelity",
+        tmp_path,
     )
     assert not HEAVY & set(heavy.split())
 

@@ -63,7 +63,8 @@ class Network:
 def measure_network(model: keras.Model, names: Iterable[str]) -> dict[str, Any]:
     """The facts of these names that are the network's, as `Facts` has them."""
     network = Network(model)
-    return {name: MEASURES[name](network) for name in names if name in MEASURES}
+    wanted = set(names)
+    return {name: measure(network) for name, measure in MEASURES.items() if name in wanted}
 
 
 # ------------------------------------------------------------------------------------------ shapes and sizes

@@ -13,15 +13,18 @@ from alexnet_tf.fidelity.sampled import Sampled
 
 def print_report(report: Report, console: Console) -> None:
     """A table with a line for each number that a source says, and how many agree."""
-    table = Table(title=report.name, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("what", "source says", "ours", "", "where it is said"):
+    table = Table(
+        title=report.name, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
+    )
+    table.add_column("what", min_width=19)
+    for column in ("source says", "ours", "", "where"):
         table.add_column(column, overflow="fold")
     for line in report.lines:
         verdict = "ok" if line.agrees else "DIFFERENT"
         style = None if line.agrees else "bold red"
         table.add_row(line.what, show(line.said), show(line.ours), verdict, line.where, style=style)
     console.print(table)
-    console.print(summary(report), style=None if report.ok else "bold red")
+    console.print(f"{summary(report)}\n", style=None if report.ok else "bold red")
 
 
 def print_end(reports: Sequence[Report], titles: dict[str, str], console: Console) -> None:
@@ -34,7 +37,7 @@ def print_end(reports: Sequence[Report], titles: dict[str, str], console: Consol
     agreeing, lines = (
         sum(counts) for counts in zip(*((r.agreeing, len(r.lines)) for r in reports), strict=True)
     )
-    console.print(f"\nIn all {agreeing} of {lines} agree", *(f"; {text}" for text in differing), sep="")
+    console.print(f"In all {agreeing} of {lines} agree", *(f"; {text}" for text in differing), sep="")
 
 
 def summary(report: Report) -> str:
@@ -54,7 +57,7 @@ def show(value: Any) -> str:
         separator = ", " if any(isinstance(entry, str) for entry in value) else " "
         return separator.join(map(show, value)) or "nothing"
     if isinstance(value, Sampled):
-        return f"{value:.4g}±{ERRORS * value.error:.1g}"
+        return f"{value:.4g}±{100 * ERRORS * value.error / value:.1g}%"
     if isinstance(value, float):
         return f"{value + 0.0:.6g}"  # no -0
     return f"{value:,}" if isinstance(value, int) else value

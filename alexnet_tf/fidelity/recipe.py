@@ -97,7 +97,8 @@ class Recipe:
 def measure_recipe(config: Config, paths: Sequence[str], names: Iterable[str]) -> dict[str, Any]:
     """The facts of these names that are the recipe's, as `Facts` has them; `paths` are the trained variables'."""
     recipe = Recipe(config, tuple(paths))
-    return {name: MEASURES[name](recipe) for name in names if name in MEASURES}
+    wanted = set(names)
+    return {name: measure(recipe) for name, measure in MEASURES.items() if name in wanted}
 
 
 def _stand_in(path: str, value: float) -> keras.Variable:

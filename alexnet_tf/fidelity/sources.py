@@ -16,16 +16,19 @@ from alexnet_tf.config import ConfigError
 class Facts:
     """Everything that a source can say of a network or a recipe; None where it says nothing.
 
-    Lists follow the stages of their kind from the input on. Dicts make a line of the report for each entry. Sizes are
-    in pixels, rates and decays absolute, `weights` and `biases` those of all stages unless a variable is named.
+    Lists follow the stages of their kind from the input on. Dicts with names for keys make a line of the report for each
+    entry. Sizes are in pixels, colours in units of 0-255, rates and decays absolute; `weights` and `biases` are those of
+    all stages. A norm's alpha is the factor on the sum of squares over its window, whatever the source divides it by.
+    `dropout_into` are the layers that see what dropout leaves; the ratio of its means is that of training and test.
+    `crop_offsets` are the places of the crop along one axis. `sources.yaml` says what `update` and `colour_noise` are.
     """
 
     # the network
     input_size: int | None = field(default=None, metadata={"what": "input"})
     parameters: int | None = field(default=None, metadata={"what": "parameters"})
     parameters_of: dict[str, int] | None = field(default=None, metadata={"what": "parameters,"})
-    mega_macs: int | None = field(default=None, metadata={"what": "million multiply-adds"})
-    conv_mega_macs: int | None = field(default=None, metadata={"what": "of which convolutions"})
+    mega_macs: int | None = field(default=None, metadata={"what": "million mult-adds"})
+    conv_mega_macs: int | None = field(default=None, metadata={"what": "in convolutions"})
     maps: list[int] | None = field(default=None, metadata={"what": "map sizes"})
     filters: list[int] | None = field(default=None, metadata={"what": "filters"})
     kernels: list[int] | None = field(default=None, metadata={"what": "kernels"})
@@ -38,27 +41,27 @@ class Facts:
     adaptive_pool: int | None = field(default=None, metadata={"what": "adaptive pool, 9 to"})
     lrn_size: list[int] | None = field(default=None, metadata={"what": "LRN n"})
     lrn_k: list[float] | None = field(default=None, metadata={"what": "LRN k"})
-    lrn_alpha: list[float] | None = field(default=None, metadata={"what": "LRN alpha, on the sum"})
+    lrn_alpha: list[float] | None = field(default=None, metadata={"what": "LRN alpha on sum"})
     lrn_beta: list[float] | None = field(default=None, metadata={"what": "LRN beta"})
     lrn_across: list[bool] | None = field(default=None, metadata={"what": "LRN across columns"})
     map_norm_size: list[int] | None = field(default=None, metadata={"what": "map norm window"})
     map_norm_k: list[float] | None = field(default=None, metadata={"what": "map norm k"})
-    map_norm_alpha: list[float] | None = field(default=None, metadata={"what": "map norm alpha, on the sum"})
+    map_norm_alpha: list[float] | None = field(default=None, metadata={"what": "map norm alpha on sum"})
     map_norm_beta: list[float] | None = field(default=None, metadata={"what": "map norm beta"})
     dropout_into: list[str] | None = field(default=None, metadata={"what": "dropout ahead of"})
     dropout_rate: list[float] | None = field(default=None, metadata={"what": "dropout rate"})
-    dropout_balance: list[float] | None = field(default=None, metadata={"what": "dropout, train/test mean"})
-    dropout_at_test: list[float] | None = field(default=None, metadata={"what": "dropout, factor at test"})
+    dropout_balance: list[float] | None = field(default=None, metadata={"what": "dropout mean ratio"})
+    dropout_at_test: list[float] | None = field(default=None, metadata={"what": "dropout at test"})
     weight_std: dict[str, float] | None = field(default=None, metadata={"what": "initial std,"})
     biases: list[float] | None = field(default=None, metadata={"what": "initial biases"})
     # the recipe
     batch: int | None = field(default=None, metadata={"what": "batch"})
     epochs: int | None = field(default=None, metadata={"what": "epochs"})
     iterations: int | None = field(default=None, metadata={"what": "iterations"})
-    rate: dict[str, float] | None = field(default=None, metadata={"what": "initial rate,"})
+    rate: dict[str, float] | None = field(default=None, metadata={"what": "rate,"})
     decay: dict[str, float] | None = field(default=None, metadata={"what": "decay,"})
     momentum: float | None = field(default=None, metadata={"what": "momentum"})
-    update: list[float] | None = field(default=None, metadata={"what": "update, three steps"})
+    update: list[float] | None = field(default=None, metadata={"what": "update, 3 steps"})
     rate_by_epoch: dict[str, dict[int, float]] | None = field(
         default=None, metadata={"what": "rate by epoch,"}
     )
@@ -71,9 +74,9 @@ class Facts:
     shorter_side: int | None = field(default=None, metadata={"what": "shorter side"})
     center_crop: int | None = field(default=None, metadata={"what": "centre crop"})
     crop: int | None = field(default=None, metadata={"what": "training crop"})
-    crop_offsets: int | None = field(default=None, metadata={"what": "crop offsets, each axis"})
-    crop_area: list[float] | None = field(default=None, metadata={"what": "crop area, from and to"})
-    crop_aspect: list[float] | None = field(default=None, metadata={"what": "crop aspect, from and to"})
+    crop_offsets: int | None = field(default=None, metadata={"what": "crop offsets"})
+    crop_area: list[float] | None = field(default=None, metadata={"what": "crop area range"})
+    crop_aspect: list[float] | None = field(default=None, metadata={"what": "crop aspect range"})
     mirrored: float | None = field(default=None, metadata={"what": "share mirrored"})
     colour_noise: list[float] | None = field(default=None, metadata={"what": "colour noise, std"})
     training_divisor: float | None = field(default=None, metadata={"what": "divisor in training"})

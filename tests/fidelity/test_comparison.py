@@ -115,7 +115,7 @@ def test_numbers_are_shown_as_people_write_them():
     assert show([]) == "nothing"
     assert show(None) == "none"
     assert show({1: 0.01, 72: -0.0}) == "1: 0.01, 72: 0"
-    assert show(Sampled(0.00998, error=0.00005)) == "0.00998±0.0002"
+    assert show(Sampled(0.00998, error=0.00005)) == "0.00998±2%"
 
 
 def test_the_command_tells_agreement_by_its_status(alexnet):
