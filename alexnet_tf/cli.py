@@ -17,8 +17,8 @@ import typer
 if TYPE_CHECKING:
     from alexnet_tf.config import Config
 
-WRONG_USE, INTERRUPTED = 2, 130
-"""Exit statuses; others come with the errors: 1 the work failed, 75 stopped by a signal after saving."""
+FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+"""Exit statuses; others come with the errors, such as 75 stopped by a signal after saving."""
 
 NOTICE = re.compile(
     r"[IWE]\d{4} \d\d:|WARNING: All log messages before absl|To enable the following instructions"
@@ -155,6 +155,32 @@ def summary(
         for row in [*layers, total(layers)]
     ]
     _print_table(network.name, ["layer", "kind", "output", "parameters", "multiply-accumulates"], rows)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def fidelity(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[model=NAME]... [KEY=VALUE]...", show_default=False)
+    ] = None,
+) -> None:
+    """Compare built networks and recipes with the numbers of their sources, line by line; all of them by default."""
+    from rich.console import Console
+
+    from alexnet_tf.fidelity import check, compose_checked, load_sources, print_end, print_report
+
+    table, console = load_sources(), Console(highlight=False)
+    names = [text.removeprefix("model=") for text in overrides or [] if text.startswith("model=")]
+    others = [text for text in overrides or [] if not text.startswith("model=")]
+    sources = {name: table.of(name) for name in names or table.networks}
+    configs = {name: compose_checked(name, source, others) for name, source in sources.items()}
+    _import_tensorflow()
+    reports = []
+    for name, source in sources.items():
+        reports.append(check(name, source, configs[name]))
+        print_report(reports[-1], console)
+    print_end(reports, table.titles, console)
+    if not all(report.ok for report in reports):
+        sys.exit(FAILED)
 
 
 def main() -> None:

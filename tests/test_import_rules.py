@@ -21,9 +21,10 @@ MAY_IMPORT = {
     "training": {"config", "runs", "data", "model", "evaluation", "inference"},
     "studies": {"config", "runs"},
     "export": {"config", "runs", "data", "model", "inference"},
+    "fidelity": {"config", "data", "model", "training"},
     "visualize": {"config", "runs", "data", "model", "inference"},
     "bench": {"config", "runs", "data", "model", "inference", "evaluation", "training", "studies", "export", "visualize"},
-    "cli": {"config", "runs", "data", "model", "inference", "evaluation", "training", "studies", "export", "visualize", "bench"},
+    "cli": {"config", "runs", "data", "model", "inference", "evaluation", "training", "studies", "export", "fidelity", "visualize", "bench"},
     "__init__": {"config", "inference", "model", "training"},
     "__main__": {"cli"},
 }  # fmt: skip
@@ -161,7 +162,9 @@ def test_what_does_not_train_does_not_import_tensorflow(arguments, tmp_path):
 
 def test_reports_do_not_import_tensorflow(tmp_path):
     heavy = loaded(
-        "import alexnet_tf.studies, alexnet_tf.studies.report, alexnet_tf.studies.plugin.sweeper", tmp_path
+        "import alexnet_tf.studies, alexnet_tf.studies.report, alexnet_tf.studies.plugin.sweeper\n"
+        "import alexnet_tf.fidelity",
+        tmp_path,
     )
     assert not HEAVY & set(heavy.split())
 
