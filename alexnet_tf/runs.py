@@ -6,14 +6,20 @@ A run folder holds `config.yaml`, `overrides.yaml`, `environment.json`, `status.
 to a temporary name and renamed, so a reader never sees half of one.
 """
 
+import contextlib
 import csv
 import json
 import os
+import platform
+import shutil
+import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -40,6 +46,10 @@ TIMING_COLUMNS = ("epoch", "step", "split", "seconds", "images_per_second")
 
 DATASET_KEYS = ("name", "class_names", "image_shape", "channels", "splits", "fingerprint")
 """What `dataset.json` holds."""
+PACKAGES = ("tensorflow", "keras", "numpy", "hydra-core", "tensorflow-datasets")
+"""Packages whose versions a run records."""
+IMPORTED = "imported"
+"""Key of `status.json`: the file that the weights of a run come from, if they were not trained there."""
 
 
 STOPPED = 75
@@ -93,6 +103,47 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` as indented JSON, atomically."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """A new folder in `parent` to be renamed; unless that happens, it goes, and so do parents that were missing."""
+    missing = [path for path in (parent, *parent.parents) if not path.exists()]
+    folder = parent / f".{uuid.uuid4().hex[:12]}.tmp"  # not a number: TensorFlow Serving does not look at it
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
+
+
+def software() -> dict[str, Any]:
+    """What `environment.json` says of the programs that made a run: Python, versions, the commit, the machine's kind."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "versions": {name: version(name) for name in ("alexnet_tf", *PACKAGES)},
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that this package runs from, `-dirty` if it has changes; None outside one."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        # An installed package may lie inside a repository of its user's, which does not track it.
+        subprocess.run(
+            [*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=True, timeout=10
+        )
+        describe = [*git, "describe", "--always", "--dirty", "--abbrev=40"]
+        return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def now() -> str:

@@ -1,13 +1,9 @@
 """A run as a SavedModel: raw uint8 images to probabilities, classes and labels, with preprocessing inside."""
 
-import contextlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
-import uuid
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -120,7 +116,7 @@ def export_savedmodel(run: Run, out: Path | None = None) -> ExportResult:
     network = loaded.model()
     try:
         reference = make_reference(loaded)
-        with _temporary_folder(parent) as folder, tempfile.TemporaryDirectory() as scratch:
+        with runs.temporary_folder(parent) as folder, tempfile.TemporaryDirectory() as scratch:
             _save(loaded, network, folder, Path(scratch))
             comparison = _reload_and_compare(loaded, network, reference, folder, Path(scratch))
             runs.write_json(folder / FACTS, _facts(loaded, network, reference, comparison))
@@ -231,19 +227,3 @@ def _facts(run: Run, network: keras.Model, reference: Reference, comparison: Com
 def _next_version(parent: Path) -> str:
     """The number after the highest folder of a number, from 1, as TensorFlow Serving counts."""
     return str(1 + max((int(path.name) for path in parent.iterdir() if path.name.isdecimal()), default=0))
-
-
-@contextlib.contextmanager
-def _temporary_folder(parent: Path) -> Iterator[Path]:
-    """A new folder in `parent` to be renamed; unless that happens, it goes, and so do parents that were missing."""
-    missing = [path for path in (parent, *parent.parents) if not path.exists()]
-    folder = parent / f".{uuid.uuid4().hex[:12]}.tmp"  # not a number: TensorFlow Serving does not look at it
-    try:
-        folder.mkdir(parents=True)
-        yield folder
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        for path in missing:
-            with contextlib.suppress(OSError):
-                path.rmdir()
-        raise
