@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from alexnet_tf.config.schema import (
@@ -16,18 +17,23 @@ from alexnet_tf.config.schema import (
     ModelConfig,
     Norm,
     OptimizerConfig,
+    PCASource,
+    PhaseConfig,
     PlateauConfig,
     PoolKind,
     SGDConfig,
     StageConfig,
     StageKind,
     StepsConfig,
+    TableConfig,
 )
 
 STAGE_PARTS = ("activation", "norm", "map_norm", "pool")
 STRATEGIES = ("auto", "one_device", "mirrored")
 METHODS = ("bilinear", "bicubic", "area", "nearest", "lanczos3")
 AUGMENT_OPS = tuple(name for name in AugmentConfig.__dataclass_fields__ if name != "order")
+FIXED_OPS = ("resize", "center_crop", "subtract_mean", "scale")
+"""The operations that do the same in training and evaluation."""
 
 
 class ConfigError(ValueError):
@@ -45,6 +51,7 @@ def check(config: Config) -> None:
     check_model(config.model)
     _check_augment(config)
     _check_size(config)
+    _check_phases(config)
     _check_training(config)
     _check_study(config)
 
@@ -146,10 +153,72 @@ def _check_schedule(config: Config) -> None:
         _at_least("schedule.patience", schedule.patience, 1)
         _at_least("schedule.min_delta", schedule.min_delta, 0)
         _at_least("schedule.reductions", schedule.reductions, 0)
-    if isinstance(schedule, StepsConfig) and sorted(set(schedule.epochs)) != schedule.epochs:
-        raise ConfigError(f"schedule.epochs={schedule.epochs}: expected increasing epochs")
+    if isinstance(schedule, StepsConfig):
+        _check_steps(schedule)
     if isinstance(schedule, CosineConfig):
         _within("schedule.final_fraction", schedule.final_fraction, 0, 1, closed=True)
+
+
+def _check_steps(schedule: StepsConfig) -> None:
+    for part in ("epochs", "iterations"):
+        places = getattr(schedule, part)
+        if sorted(set(places)) != places or min(places, default=1) < 1:
+            raise ConfigError(f"schedule.{part}={places}: expected increasing {part}, the first at least 1")
+    if not schedule.epochs and not schedule.iterations:
+        raise ConfigError(
+            "schedule.epochs=[]: expected at least one epoch here, or one of schedule.iterations"
+        )
+
+
+def _check_phases(config: Config) -> None:
+    """What the phases of a table name must be there, and what they leave out must not be needed."""
+    if not isinstance(config.schedule, TableConfig):
+        return
+    first: dict[int, str] = {}
+    for name, phase in config.schedule.phases.items():
+        key = f"schedule.phases.{name}"
+        _at_least(f"{key}.epoch", phase.epoch, 1)
+        if phase.epoch in first:
+            raise ConfigError(
+                f"{key}.epoch={phase.epoch}: expected another epoch than that of the phase {first[phase.epoch]}"
+            )
+        first[phase.epoch] = name
+        _check_phase_groups(key, phase, config.optimizer)
+        for op in phase.augment_off:
+            _check_switch(f"{key}.augment_off={op}", op, config)
+
+
+def _check_phase_groups(key: str, phase: PhaseConfig, optimizer: OptimizerConfig) -> None:
+    groups = optimizer.groups if isinstance(optimizer, SGDConfig) else {}
+    known = ", ".join(("rest", *groups))
+    for part in ("rates", "trainable"):
+        for group in getattr(phase, part):
+            if group != "rest" and group not in groups:
+                raise ConfigError(
+                    f"{key}.{part}.{group}: expected a group of this optimizer ({optimizer.name}): {known}"
+                )
+    for group, rate in phase.rates.items():
+        _at_least(f"{key}.rates.{group}", rate, 0)
+        if group != "rest" and groups[group].lr is None:
+            raise ConfigError(
+                f"{key}.rates.{group}: the group has no rate of its own; set optimizer.groups.{group}.lr"
+            )
+    if phase.trainable and not isinstance(optimizer, SGDConfig):
+        raise ConfigError(f"{key}.trainable: expected an optimizer with groups (sgd), came {optimizer.name}")
+
+
+def _check_switch(key: str, op: str, config: Config) -> None:
+    """An operation can be left out in training if it is one that only training has, and the size stays."""
+    augment = config.augment
+    choices = [name for name in augment.order if name not in FIXED_OPS]
+    if op not in choices:
+        there = ", ".join(choices) or "none here"
+        raise ConfigError(f"{key}: expected a random operation of augment.order: {there}")
+    rest = replace(augment, order=[name for name in augment.order if name != op])
+    if output_size(replace(config, augment=rest)) != config.model.input_size:
+        raise ConfigError(
+            f"{key}: without it the images do not have model.input_size={config.model.input_size} pixels"
+        )
 
 
 def check_model(model: ModelConfig) -> None:
@@ -253,6 +322,11 @@ def check_augment_order(augment: AugmentConfig) -> None:
             f"augment.order={augment.order}: expected scale not to stand between pca and subtract_mean, whose "
             f"statistics have one unit"
         )
+    before_pca = active[: active.index("pca")] if "pca" in active else []
+    if "scale" in before_pca and not _takes_statistics(augment, "pca"):
+        raise ConfigError(
+            f"augment.order={augment.order}: expected scale after pca, as augment.pca.source=published has units of 0-255"
+        )
 
 
 def _active(augment: AugmentConfig) -> list[str]:
@@ -261,8 +335,10 @@ def _active(augment: AugmentConfig) -> list[str]:
 
 def _takes_statistics(augment: AugmentConfig, name: str) -> bool:
     """Whether an operation uses the mean or the covariance of the training split."""
-    mean = augment.subtract_mean
-    return name == "pca" or (name == "subtract_mean" and mean is not None and mean.values is None)
+    mean, pca = augment.subtract_mean, augment.pca
+    if name == "pca":
+        return pca is not None and pca.source == PCASource.training
+    return name == "subtract_mean" and mean is not None and mean.values is None
 
 
 def _check_augment(config: Config) -> None:
@@ -299,8 +375,8 @@ def _check_geometry(augment: AugmentConfig) -> None:
 def _check_colour(augment: AugmentConfig) -> None:
     """What operations that change values are given."""
     if augment.pca is not None:
-        one_of("augment.pca.scale", augment.pca.scale, ("eigenvalue", "deviation"))
         _at_least("augment.pca.std", augment.pca.std, 0)
+        _at_least("augment.pca.divisor", augment.pca.divisor, 0, above=True)
     if augment.brightness is not None:
         _at_least("augment.brightness.max_delta", augment.brightness.max_delta, 0)
     for name in ("contrast", "saturation"):
@@ -345,7 +421,7 @@ def output_size(config: Config) -> int | None:
         if op is None:
             continue
         if name == "resize":
-            size = op.size if size is not None else None
+            size = op.size if size is not None or not op.keep_aspect else None
         elif name in ("center_crop", "random_crop", "random_resized_crop", "pad_crop"):
             room = None if size is None else size + (2 * op.padding if name == "pad_crop" else 0)
             if room is not None and op.size > room and name != "random_resized_crop":

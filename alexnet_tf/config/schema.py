@@ -108,6 +108,20 @@ class MeanKind(StrEnum):
     channel = "channel"
 
 
+class PCAScale(StrEnum):
+    """How long the principal components are: the eigenvalues (paper), or their square roots (2012 code)."""
+
+    eigenvalue = "eigenvalue"
+    deviation = "deviation"
+
+
+class PCASource(StrEnum):
+    """Whose colours the components are: the training split's, or ImageNet's as published."""
+
+    training = "training"
+    published = "published"
+
+
 class OnError(StrEnum):
     """What an unreadable image does."""
 
@@ -183,13 +197,24 @@ class ResizeConfig:
 
     size: int = II("model.input_size")
     method: str = "bilinear"
+    keep_aspect: bool = True
+    """false: both sides become `size` pixels, which warps what is not square."""
 
 
 @dataclass(kw_only=True, slots=True)
 class CropConfig:
-    """A square crop of `size` pixels: from the centre, or at a random offset (each equally likely) in training."""
+    """A square crop of `size` pixels from the centre."""
 
     size: int = II("model.input_size")
+
+
+@dataclass(kw_only=True, slots=True)
+class RandomCropConfig(CropConfig):
+    """A square crop of `size` pixels at a random place, each equally likely, in training; else from the centre."""
+
+    last_offset: bool = True
+    """Whether the place at the lower and right edge is one: 33 x 33 for 224 of 256 with it (2012 code), 32 x 32
+    without (as the paper counts)."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -226,9 +251,13 @@ class PCAConfig:
 
     std: float = 0.1
     """Standard deviation of the three coefficients."""
-    scale: str = "eigenvalue"
+    scale: PCAScale = PCAScale.eigenvalue
     """`eigenvalue` (the paper's words, with RGB in [0, 1]: about 5.5 units of 0-255 on ImageNet) or `deviation` (its
     square root, as the authors' code does: about 12 units)."""
+    source: PCASource = PCASource.training
+    """`published`: variances 0.2175, 0.0188, 0.0045 of RGB in [0, 1] (fb.resnet.torch), which need no pass over the data."""
+    divisor: float = 1.0
+    """Divide the image by this after the noise, in training only; the authors' code has 1.1."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -276,7 +305,7 @@ class AugmentConfig:
     order: list[str] = MISSING
     resize: ResizeConfig | None = field(default_factory=ResizeConfig)
     center_crop: CropConfig | None = field(default_factory=CropConfig)
-    random_crop: CropConfig | None = field(default_factory=CropConfig)
+    random_crop: RandomCropConfig | None = field(default_factory=RandomCropConfig)
     random_resized_crop: RandomResizedCropConfig | None = field(default_factory=RandomResizedCropConfig)
     pad_crop: PadCropConfig | None = field(default_factory=PadCropConfig)
     flip: FlipConfig | None = field(default_factory=FlipConfig)
@@ -465,11 +494,14 @@ class PlateauConfig(ScheduleConfig):
 
 @dataclass(kw_only=True, slots=True)
 class StepsConfig(ScheduleConfig):
-    """Divide the rate at the start of given epochs (counted from 1)."""
+    """Divide the rate at the start of given epochs, and after given iterations."""
 
     name: str = "steps"
     divisor: float = 10.0
-    epochs: list[int] = MISSING
+    epochs: list[int] = field(default_factory=list)
+    """Counted from 1."""
+    iterations: list[int] = field(default_factory=list)
+    """Finished steps, such as Caffe's 100,000, 200,000, ..."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -478,6 +510,28 @@ class CosineConfig(ScheduleConfig):
 
     name: str = "cosine"
     final_fraction: float = 0.0
+
+
+@dataclass(kw_only=True, slots=True)
+class PhaseConfig:
+    """What changes at the start of an epoch, and stays so until a later phase changes it."""
+
+    epoch: int = MISSING
+    """Counted from 1."""
+    rates: dict[str, float] = field(default_factory=dict)
+    """Absolute learning rates of groups of the optimizer; `rest` is the group of the variables in no other."""
+    trainable: dict[str, bool] = field(default_factory=dict)
+    """false freezes a group, which then does not move at all, whatever its momentum; true releases it."""
+    augment_off: list[str] = field(default_factory=list)
+    """Operations that training leaves out from here to the end."""
+
+
+@dataclass(kw_only=True, slots=True)
+class TableConfig(ScheduleConfig):
+    """Phases, each from an epoch on: rates by group, frozen groups, operations switched off."""
+
+    name: str = "table"
+    phases: dict[str, PhaseConfig] = MISSING
 
 
 # --------------------------------------------------------------------------------- strategy and training
@@ -617,5 +671,6 @@ SCHEMAS: dict[tuple[str | None, str], Any] = {
     ("schema/schedule", "plateau"): PlateauConfig,
     ("schema/schedule", "steps"): StepsConfig,
     ("schema/schedule", "cosine"): CosineConfig,
+    ("schema/schedule", "table"): TableConfig,
 }
 """Nodes of Hydra's ConfigStore by (group, name). Groups whose members differ in fields have one each."""

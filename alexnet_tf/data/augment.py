@@ -26,6 +26,9 @@ from alexnet_tf.config.schema import (
     MeanKind,
     PadCropConfig,
     PCAConfig,
+    PCAScale,
+    PCASource,
+    RandomCropConfig,
     RandomResizedCropConfig,
     ResizeConfig,
     RotateConfig,
@@ -47,6 +50,12 @@ if TYPE_CHECKING:
 Apply = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """From (image, seed) to image."""
 CROP_TRIES = 10
+PUBLISHED_EIGENVALUES = 255**2 * np.array([0.2175, 0.0188, 0.0045])
+"""Variances of ImageNet's RGB along its principal components, in (0-255)^2; fb.resnet.torch, datasets/imagenet.lua."""
+PUBLISHED_EIGENVECTORS = np.array(
+    [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
+)
+"""Their directions p1, p2, p3 in the columns, R, G, B in the rows; the same source."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +105,16 @@ def _uniform(seed: tf.Tensor, name: str, shape: list[int], low: float = 0.0, hig
     return tf.random.stateless_uniform(shape, _seed(seed, name), low, high)
 
 
-def _crop_anywhere(seed: tf.Tensor, name: str, image: tf.Tensor, size: int) -> tf.Tensor:
-    """Cut a square whose top left corner is each of 0..height - size and 0..width - size with equal probability."""
+def _crop_anywhere(
+    seed: tf.Tensor, name: str, image: tf.Tensor, size: int, *, last_offset: bool = True
+) -> tf.Tensor:
+    """Cut a square whose top left corner is each of 0..height - size and 0..width - size with equal probability.
+
+    Without `last_offset` the last place of an axis is left out, unless it is the only one.
+    """
     height, width = height_width(image)
-    count = tf.cast(tf.stack([height - size + 1, width - size + 1]), tf.int64)
+    count = tf.cast(tf.stack([height - size, width - size]), tf.int64)
+    count = count + 1 if last_offset else tf.maximum(count, 1)
     bits = tf.random.stateless_uniform([2], _seed(seed, name), minval=None, maxval=None, dtype=tf.int64)
     top, left = tf.unstack(tf.cast(tf.math.floormod(bits, count), tf.int32))
     return crop_at(image, top, left, size, size)
@@ -118,13 +133,16 @@ def _identity(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:  # noqa: ARG001
 
 @register("resize")
 def resize(config: ResizeConfig, statistics: "Statistics | None", training: bool) -> Apply:  # noqa: ARG001
-    """Resize the shorter side to `size`, keeping the aspect ratio, with antialiasing."""
+    """Resize the shorter side to `size` keeping the aspect ratio, or both sides; with antialiasing."""
     methods = [value for key, value in vars(tf.image.ResizeMethod).items() if key.isupper()]
     if config.method not in methods:
         raise ValueError(
             f"augment.resize.method must be one of {', '.join(sorted(methods))}. Received {config.method!r}."
         )
-    return lambda image, seed: resize_shorter(image, config.size, config.method)  # noqa: ARG005
+    size, method = config.size, config.method
+    if not config.keep_aspect:
+        return lambda image, seed: resize_to(image, size, size, method)  # noqa: ARG005
+    return lambda image, seed: resize_shorter(image, size, method)  # noqa: ARG005
 
 
 @register("center_crop")
@@ -134,15 +152,19 @@ def center_crop(config: CropConfig, statistics: "Statistics | None", training: b
 
 
 @register("random_crop", random=True)
-def random_crop(config: CropConfig, statistics: "Statistics | None", training: bool) -> Apply:  # noqa: ARG001
-    """Cut a square at a random place: all 33 x 33 of them for 224 of 256, as the authors' code has it."""
+def random_crop(config: RandomCropConfig, statistics: "Statistics | None", training: bool) -> Apply:  # noqa: ARG001
+    """Cut a square at a random place.
+
+    224 of 256 have 33 x 33 places, all of which the authors' code takes; the paper's factor of 2048 (section 4.1)
+    counts 32 x 32, which is what `last_offset: false` leaves.
+    """
     size = config.size
 
     def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         image = require_fit("random_crop", size, image)
         if not training:
             return crop_center(image, size)
-        return _crop_anywhere(seed, "random_crop", image, size)
+        return _crop_anywhere(seed, "random_crop", image, size, last_offset=config.last_offset)
 
     return apply
 
@@ -250,26 +272,31 @@ def rotate(config: RotateConfig, statistics: "Statistics | None", training: bool
 # --------------------------------------------------------------------------------------------------- colour
 
 
-@register("pca", random=True, needs_statistics=lambda config: True)  # noqa: ARG005
+@register("pca", random=True, needs_statistics=lambda config: config.source == PCASource.training)
 def pca(config: PCAConfig, statistics: "Statistics | None", training: bool) -> Apply:
     """Add one random colour to all pixels: [p1 p2 p3] [a1 l1, a2 l2, a3 l3], a ~ N(0, std) (paper, section 4.1).
 
-    The p and l are eigenvectors and -values of the training pixels' covariance. The paper's product has the
-    unit of a squared intensity, so it only makes sense for the unit that it is taken in: `eigenvalue` takes
-    it with intensities in [0, 1] (published eigenvalues 0.2175, 0.0188, 0.0045) and puts the result back into
-    units of 0-255. `deviation` is the authors' code: the eigenvalues' square roots, about 122, 37 and 20.
+    The p and l are eigenvectors and -values of the training pixels' covariance, or the published ones. The
+    paper's product has the unit of a squared intensity, so it only makes sense for the unit that it is taken in:
+    `eigenvalue` takes it with intensities in [0, 1], as those who published eigenvalues do, and puts the result
+    back into units of 0-255. `deviation` is the authors' code: the eigenvalues' square roots, about 122, 37 and 20.
+    That code also divides the noisy image by `divisor`, 1.1; images without noise stay as they are.
     """
-    if config.scale not in ("eigenvalue", "deviation"):
-        raise ValueError(f"augment.pca.scale must be eigenvalue or deviation. Received {config.scale!r}.")
     if not training:
         return _identity
-    known = _require("pca", statistics)
-    lengths = known.eigenvalues / 255 if config.scale == "eigenvalue" else np.sqrt(known.eigenvalues)
-    components = (known.eigenvectors * lengths * config.std).astype(np.float32)  # columns p_i l_i std
+    if config.source == PCASource.published:
+        values, vectors = PUBLISHED_EIGENVALUES, PUBLISHED_EIGENVECTORS
+    else:
+        known = _require("pca", statistics)
+        values, vectors = known.eigenvalues, known.eigenvectors
+    lengths = values / 255 if config.scale == PCAScale.eigenvalue else np.sqrt(values)
+    components = (vectors * lengths * config.std).astype(np.float32)  # columns p_i l_i std
+    divisor = config.divisor
 
     def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         coefficients = tf.random.stateless_normal([components.shape[1]], _seed(seed, "pca"))
-        return _float(image) + tf.linalg.matvec(components, coefficients)
+        noisy = _float(image) + tf.linalg.matvec(components, coefficients)
+        return noisy if divisor == 1 else noisy / divisor
 
     return apply
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -14,7 +14,7 @@ from alexnet_tf.config import Config, checkpoint_interval
 from alexnet_tf.evaluation import Evaluator, Scores, distribute
 from alexnet_tf.runs import RunError, RunFolder, State, Table
 from alexnet_tf.training import checkpoint
-from alexnet_tf.training.optimizer import REST, set_group_rates
+from alexnet_tf.training.optimizer import REST, set_frozen_groups, set_group_rates
 from alexnet_tf.training.schedule import Schedule
 from alexnet_tf.training.signals import StopSignal
 from alexnet_tf.training.step import TrainStep
@@ -85,6 +85,7 @@ class Loop:
         self.logs: dict[str, Any] = {}
         self.read_at = time.perf_counter()
         self.rates: dict[str, float] = {}
+        self.frozen: frozenset[str] | None = None
         self.totals = tf.constant(self.counters.totals, tf.float64)
 
     # ------------------------------------------------------------------------------------------ the story
@@ -97,7 +98,7 @@ class Loop:
             DivergedError: If the loss is no longer a number.
         """
         self._write_status(State.running)
-        set_group_rates(self.optimizer, self.changed_rates())  # before any callback, which may set another
+        self.follow_schedule()  # before any callback, which may set another rate
         with self.stop_signal:
             self.callbacks.on_train_begin()
             try:
@@ -124,7 +125,7 @@ class Loop:
         for index in range(first, last):
             started = time.perf_counter()
             images, labels, _ = next(batches)
-            set_group_rates(self.optimizer, self.changed_rates())
+            self.follow_schedule()
             self.callbacks.on_train_batch_begin(index)
             self.totals = self.train_step(images, labels, tf.constant(c.step, tf.int64), self.totals)
             c.step += 1
@@ -217,9 +218,10 @@ class Loop:
         """The training batches of an epoch from a step on."""
         config, count = self.config, self.config.training.overfit_batches
         if not count:
+            off = self.schedule.augment_off(epoch * self.steps_per_epoch)
             return data.train_batches(
                 self.source,
-                config.augment,
+                replace(config.augment, order=[name for name in config.augment.order if name not in off]),
                 self.statistics,
                 seed=config.seed,
                 epoch=epoch,
@@ -293,13 +295,14 @@ class Loop:
         """The rate of the epoch so far."""
         return self.counters.totals[3] / self.counters.epoch_seconds if self.counters.epoch_seconds else 0.0
 
-    def changed_rates(self) -> dict[str, float]:
-        """The rates of the coming step, or nothing where they are those of the last one."""
-        rates = self.schedule.rates(self.counters.step)
-        if rates == self.rates:
-            return {}
-        self.rates = rates
-        return rates
+    def follow_schedule(self) -> None:
+        """Set rates and frozen groups of the coming step, where they are not those of the last one."""
+        rates, frozen = self.schedule.rates(self.counters.step), self.schedule.frozen(self.counters.step)
+        if rates != self.rates:
+            set_group_rates(self.optimizer, rates)
+        if frozen != self.frozen:
+            set_frozen_groups(self.optimizer, frozen)
+        self.rates, self.frozen = rates, frozen
 
     def learning_rate(self) -> float:
         """The rate of the last step (of the first one before it) of the variables in no group of their own."""

@@ -1,7 +1,7 @@
 """The paper's update as a Keras optimizer, with rates that belong to groups of variables."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import keras
@@ -153,6 +153,20 @@ def group_rates(config: OptimizerConfig) -> dict[str, float]:
     """The full rate of each group that has one of its own, and of the rest."""
     groups = config.groups if isinstance(config, SGDConfig) else {}
     return {REST: config.lr, **{name: group.lr for name, group in groups.items() if group.lr is not None}}
+
+
+def frozen_groups(config: OptimizerConfig) -> set[str]:
+    """The groups that are not trainable from the start."""
+    groups = config.groups if isinstance(config, SGDConfig) else {}
+    return {name for name, group in groups.items() if not group.trainable}
+
+
+def set_frozen_groups(optimizer: keras.optimizers.Optimizer, frozen: Collection[str]) -> None:
+    """Freeze these groups and release all others; optimizers without groups have none to freeze."""
+    inner = _inner(optimizer)
+    if isinstance(inner, CoupledSGD):
+        for group in (REST, *inner.groups):
+            inner.set_trainable(group, group not in frozen)
 
 
 def set_group_rates(optimizer: keras.optimizers.Optimizer, rates: Mapping[str, float]) -> None:

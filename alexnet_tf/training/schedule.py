@@ -1,13 +1,21 @@
-"""Learning-rate schedules: plain Python objects that say the rate of every step and when to stop.
+"""Schedules: plain Python objects that say the rates of every step, what is frozen or left out, and when to stop.
 
-A schedule gives a factor; the rate of each group of variables is its base rate times that factor.
+Most give a factor: the rate of each group of variables is its base rate times that. A table gives each its own rate.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from alexnet_tf.config.schema import ConstantConfig, CosineConfig, PlateauConfig, ScheduleConfig, StepsConfig
+from alexnet_tf.config.schema import (
+    ConstantConfig,
+    CosineConfig,
+    PhaseConfig,
+    PlateauConfig,
+    ScheduleConfig,
+    StepsConfig,
+    TableConfig,
+)
 
 
 class Schedule:
@@ -18,27 +26,48 @@ class Schedule:
         base_rates: The full rate of each group.
         steps_per_epoch: Steps of one epoch.
         total_steps: Steps of the whole run.
+        base_frozen: The groups that the optimizer's config freezes.
     """
 
     def __init__(
-        self, config: ScheduleConfig, base_rates: Mapping[str, float], steps_per_epoch: int, total_steps: int
+        self,
+        config: ScheduleConfig,
+        base_rates: Mapping[str, float],
+        steps_per_epoch: int,
+        total_steps: int,
+        base_frozen: Collection[str] = (),
     ) -> None:
         self.config: Any = config
         self.base_rates = dict(base_rates)
         self.steps_per_epoch = steps_per_epoch
         self.total_steps = total_steps
+        self.base_frozen = frozenset(base_frozen)
         self.warmup_steps = round(config.warmup_epochs * steps_per_epoch)
 
     def rates(self, step: int) -> dict[str, float]:
         """The rate of each group for the step that follows `step` finished ones."""
         warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        factor = warmup * self.factor(step)
+        return {group: rate * warmup for group, rate in self.full_rates(step).items()}
+
+    def full_rates(self, step: int) -> dict[str, float]:
+        """The rates without the warm-up."""
+        factor = self.factor(step)
         return {group: rate * factor for group, rate in self.base_rates.items()}
 
     def factor(self, step: int) -> float:
         """The fraction of the full rate, without the warm-up."""
         del step
         return 1.0
+
+    def frozen(self, step: int) -> frozenset[str]:
+        """The groups that do not move in the step that follows `step` finished ones."""
+        del step
+        return self.base_frozen
+
+    def augment_off(self, step: int) -> frozenset[str]:
+        """The operations that are left out in the epoch of the step that follows `step` finished ones."""
+        del step
+        return frozenset()
 
     def after_epoch(self, validation_error: float | None) -> str | None:
         """Take note of a validation error (fraction, 0-1); the reason to end the run, or None to go on."""
@@ -93,12 +122,13 @@ class Plateau(Schedule):
 
 
 class Steps(Schedule):
-    """Divide the rate at the start of given epochs, counted from 1."""
+    """Divide the rate at the start of given epochs, counted from 1, and after given iterations."""
 
     def factor(self, step: int) -> float:
-        """`1 / divisor` for every given epoch that has begun."""
+        """`1 / divisor` for every given epoch that has begun and every given iteration that is done."""
         epoch = step // self.steps_per_epoch + 1
-        return self.config.divisor ** -sum(start <= epoch for start in self.config.epochs)
+        begun = sum(start <= epoch for start in self.config.epochs)
+        return self.config.divisor ** -(begun + sum(done <= step for done in self.config.iterations))
 
 
 class Cosine(Schedule):
@@ -111,16 +141,50 @@ class Cosine(Schedule):
         return self.config.final_fraction + (1 - self.config.final_fraction) * wave
 
 
+class Table(Schedule):
+    """Phases by epoch: what one sets holds until a later one sets it anew."""
+
+    def phases(self, step: int) -> Iterator[PhaseConfig]:
+        """The phases that have begun after `step` finished steps, the earliest first."""
+        epoch = step // self.steps_per_epoch + 1
+        for phase in sorted(self.config.phases.values(), key=lambda phase: phase.epoch):
+            if phase.epoch <= epoch:
+                yield phase
+
+    def full_rates(self, step: int) -> dict[str, float]:
+        """Each group's rate in the last phase that names it, else its base rate."""
+        rates = dict(self.base_rates)
+        for phase in self.phases(step):
+            rates.update(phase.rates)
+        return rates
+
+    def frozen(self, step: int) -> frozenset[str]:
+        """The groups that are not trainable in the last phase that names them."""
+        trainable = dict.fromkeys(self.base_frozen, False)
+        for phase in self.phases(step):
+            trainable.update(phase.trainable)
+        return frozenset(group for group, moves in trainable.items() if not moves)
+
+    def augment_off(self, step: int) -> frozenset[str]:
+        """What any phase so far has switched off."""
+        return frozenset(name for phase in self.phases(step) for name in phase.augment_off)
+
+
 SCHEDULES: dict[type[ScheduleConfig], type[Schedule]] = {
     ConstantConfig: Schedule,
     PlateauConfig: Plateau,
     StepsConfig: Steps,
     CosineConfig: Cosine,
+    TableConfig: Table,
 }
 
 
 def make_schedule(
-    config: ScheduleConfig, base_rates: Mapping[str, float], steps_per_epoch: int, total_steps: int
+    config: ScheduleConfig,
+    base_rates: Mapping[str, float],
+    steps_per_epoch: int,
+    total_steps: int,
+    base_frozen: Collection[str] = (),
 ) -> Schedule:
-    """The schedule that a config describes."""
-    return SCHEDULES[type(config)](config, base_rates, steps_per_epoch, total_steps)
+    """The schedule that a config describes; the arguments are those of `Schedule`."""
+    return SCHEDULES[type(config)](config, base_rates, steps_per_epoch, total_steps, base_frozen)

@@ -20,7 +20,7 @@ from alexnet_tf.inference import Run
 from alexnet_tf.runs import RunFolder, State, WrongPathError
 from alexnet_tf.training.callbacks import TensorBoard, make_progress
 from alexnet_tf.training.loop import Loop, Stopped
-from alexnet_tf.training.optimizer import group_rates, make_optimizer
+from alexnet_tf.training.optimizer import frozen_groups, group_rates, make_optimizer
 from alexnet_tf.training.schedule import make_schedule
 from alexnet_tf.training.start import start_from
 from alexnet_tf.training.step import make_train_step
@@ -239,7 +239,13 @@ def _prepare(
         strategy=strategy,
         model=network,
         optimizer=optimizer,
-        schedule=make_schedule(config.schedule, group_rates(config.optimizer), steps_per_epoch, total_steps),
+        schedule=make_schedule(
+            config.schedule,
+            group_rates(config.optimizer),
+            steps_per_epoch,
+            total_steps,
+            frozen_groups(config.optimizer),
+        ),
         train_step=make_train_step(network, optimizer, strategy, training, config.seed),
         evaluator=Evaluator(network, strategy, eager=training.eager),
         callbacks=callback_list,

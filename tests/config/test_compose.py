@@ -19,6 +19,7 @@ from alexnet_tf.config.schema import (
     Precision,
     SGDConfig,
     StepsConfig,
+    TableConfig,
 )
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -28,6 +29,10 @@ SUITABLE = {  # what a choice needs beside itself to make a run
     "augment=cifar": ["data=cifar10", "model=cifar_quick"],
     "augment=mean_only": ["data=cifar10", "model=cifar_quick"],
     "augment=paper": ["data=imagenette", "model=alexnet"],
+    "augment=code2012": ["data=imagenette", "model=alexnet"],
+    "augment=caffe": ["data=imagenette", "model=alexnet_caffe"],
+    "augment=owt": ["data=imagenette", "model=alexnet"],
+    "schedule=code2012": ["optimizer=code2012", "data=imagenette", "model=alexnet", "augment=code2012"],
 }
 
 
@@ -82,6 +87,7 @@ def test_the_defaults_are_the_digits():
         ("schedule=plateau", PlateauConfig),
         ("schedule=steps", StepsConfig),
         ("schedule=cosine", CosineConfig),
+        ("schedule=paper", PlateauConfig),
     ],
 )
 def test_members_with_fields_of_their_own_have_a_class_of_their_own(choice, kind):
@@ -89,6 +95,36 @@ def test_members_with_fields_of_their_own_have_a_class_of_their_own(choice, kind
     section = getattr(config, choice.partition("=")[0])
     assert type(section) is kind
     assert type(getattr(from_dict(to_dict(config)), choice.partition("=")[0])) is kind
+
+
+def test_the_recipes_differ_where_their_sources_do():
+    paper = compose(["data=imagenette", "model=alexnet", "augment=paper"]).augment
+    code = compose(["data=imagenette", "model=alexnet", "augment=code2012"]).augment
+    assert (paper.order, paper.resize, paper.flip) == (code.order, code.resize, code.flip)
+    assert (paper.random_crop.last_offset, code.random_crop.last_offset) == (False, True)
+    assert (paper.pca.scale, paper.pca.divisor) == ("eigenvalue", 1.0)
+    assert (code.pca.scale, code.pca.std, code.pca.divisor, code.pca.source) == (
+        "deviation",
+        0.1,
+        1.1,
+        "training",
+    )
+    caffe = compose(["experiment=alexnet_ilsvrc2012_caffe"])
+    assert (caffe.augment.resize.size, caffe.augment.resize.keep_aspect) == (256, False)
+    assert (caffe.augment.random_crop.size, caffe.augment.random_crop.last_offset) == (227, True)
+    assert caffe.schedule.iterations == [100_000, 200_000, 300_000, 400_000]
+    assert (caffe.schedule.epochs, caffe.training.steps, caffe.training.batch_size) == ([], 450_000, 256)
+    owt = compose(["data=imagenette", "model=alexnet", "augment=owt"]).augment
+    assert owt.subtract_mean.values == pytest.approx(
+        [255 * mean for mean in (0.485, 0.456, 0.406)], rel=1e-12
+    )
+    deviations = [255 * deviation for deviation in (0.229, 0.224, 0.225)]
+    assert owt.scale.channel_divisors == pytest.approx(deviations, rel=1e-12)
+    table = compose(
+        ["schedule.phases.second.epoch=3", *SUITABLE["schedule=code2012"], "schedule=code2012"]
+    ).schedule
+    assert type(table) is TableConfig
+    assert table.phases["second"].epoch == 3
 
 
 def test_values_arrive_with_their_types():

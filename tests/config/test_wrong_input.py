@@ -14,6 +14,8 @@ from alexnet_tf.config import (
     to_dict,
 )
 
+TABLE = "data=imagenette model=alexnet augment=code2012 optimizer=code2012 schedule=code2012"
+
 # Overrides, and what the one line must hold: the key, and what was expected or the choices there are.
 WRONG = [
     ("model.activaton=relu", ["model.activaton", "no such key", "num_classes", "did you mean activation?"]),
@@ -39,7 +41,7 @@ WRONG = [
     # choices
     ("model=alexnt", ["model=alexnt", "cifar_quick", "did you mean alexnet?"]),
     ("data=cifar", ["data=cifar", "cifar10, cifar100", "did you mean cifar10?"]),
-    ("optimizer=sdg", ["optimizer=sdg", "adam, caffe, owt, paper, sgd"]),
+    ("optimizer=sdg", ["optimizer=sdg", "adam, caffe, code2012, owt, paper, sgd"]),
     ("schedule=plateu", ["schedule=plateu", "did you mean plateau?"]),
     ("strategy=tpu", ["strategy=tpu", "auto, mirrored, one_device"]),
     ("augment=non", ["augment=non", "center, cifar"]),
@@ -54,6 +56,7 @@ WRONG = [
     ("strategy.name=tpu", ["strategy=tpu", "auto, one_device, mirrored"]),
     ("augment.order=[resiz]", ["augment.order=resiz", "resize, center_crop, random_crop"]),
     ("augment.pca.scale=root", ["augment.pca.scale=root", "eigenvalue, deviation"]),
+    ("augment.pca.source=imagenet", ["augment.pca.source=imagenet", "training, published"]),
     ("augment.resize.method=best", ["augment.resize.method=best", "bilinear, bicubic"]),
     ("model.stages.conv1.order=[activation,pooling]", ["model.stages.conv1.order=pooling", "activation, norm, map_norm, pool"]),
     # ranges
@@ -74,6 +77,20 @@ WRONG = [
     ("training.checkpoint_every=often", ["training.checkpoint_every=often", "`N epochs`, `N steps` or `never`"]),
     ("training.checkpoint_every='0 steps'", ["training.checkpoint_every=0 steps", "`N epochs`"]),
     ("schedule=steps schedule.epochs=[30,10]", ["schedule.epochs=[30, 10]", "increasing"]),
+    ("schedule=steps schedule.epochs=[0,3]", ["schedule.epochs=[0, 3]", "the first at least 1"]),
+    ("schedule=steps schedule.epochs=[]", ["schedule.epochs=[]", "schedule.iterations"]),
+    ("schedule=steps schedule.iterations=[9,3]", ["schedule.iterations=[9, 3]", "increasing"]),
+    (f"{TABLE} schedule.phases.second.epoch=0", ["schedule.phases.second.epoch=0", "at least 1"]),
+    (f"{TABLE} schedule.phases.second.epoch=51", ["schedule.phases.third.epoch=51", "that of the phase second"]),
+    (f"{TABLE} optimizer=paper", ["phases.second.rates.conv1_weights", "a group", "rest, biases"]),
+    (f"{TABLE} optimizer=adam", ["phases.second.rates.conv1_weights", "a group", "(adam): rest"]),
+    (f"{TABLE} +schedule.phases.fifth.trainable.fc6=false", ["phases.fifth.trainable.fc6", "conv1_biases, biases"]),
+    (f"{TABLE} schedule.phases.second.rates.rest=-1", ["phases.second.rates.rest=-1", "at least 0"]),
+    (f"{TABLE} optimizer.groups.conv1_biases.lr=null", ["phases.fourth.rates.conv1_biases", "no rate of its own"]),
+    (f"{TABLE} augment=center", ["phases.fourth.augment_off=pca", "random operation of augment.order"]),
+    (f"{TABLE} schedule.phases.fourth.augment_off=[pac]", ["augment_off=pac", "random_crop, flip, pca"]),
+    (f"{TABLE} schedule.phases.fourth.augment_off=[scale]", ["augment_off=scale", "random_crop, flip, pca"]),
+    (f"{TABLE} schedule.phases.fourth.augment_off=[random_crop]", ["augment_off=random_crop", "model.input_size=224"]),
     ("optimizer.groups.biases.match='('", ["optimizer.groups.biases.match=(", "regular expression"]),
     ("optimizer.groups.biases.lr=-1", ["optimizer.groups.biases.lr=-1", "at least 0"]),
     ("training.intra_threads=-1", ["training.intra_threads=-1", "at least 0"]),
@@ -123,6 +140,7 @@ WRONG = [
     ("augment.flip.probability=7", ["augment.flip.probability=7", "from 0 to 1"]),
     ("augment.rotate.degrees=181", ["augment.rotate.degrees=181", "from 0 to 180"]),
     ("augment.pca.std=-1", ["augment.pca.std=-1", "at least 0"]),
+    ("augment.pca.divisor=0", ["augment.pca.divisor=0", "more than 0"]),
     ("augment.brightness.max_delta=-1", ["augment.brightness.max_delta=-1", "at least 0"]),
     ("augment.contrast.lower=-1", ["augment.contrast.lower=-1", "at least 0"]),
     ("augment.saturation.lower=2", ["augment.saturation.lower=2", "at most augment.saturation.upper=1.2"]),
@@ -233,6 +251,19 @@ def test_a_string_is_no_list_of_overrides(take):
         take("model=alexnet")
 
 
+def test_only_groups_can_be_frozen(tmp_path):
+    text = """defaults: [/schema/schedule@_here_: table]
+phases: {second: {epoch: 2, rates: {rest: 0.1}, trainable: {rest: false}}}
+"""
+    (tmp_path / "schedule").mkdir()
+    (tmp_path / "schedule" / "mine.yaml").write_text(text)
+    compose(["schedule=mine"], config_dir=str(tmp_path))
+    with pytest.raises(
+        ConfigError, match=r"phases\.second\.trainable: expected an optimizer with groups.*adam"
+    ):
+        compose(["schedule=mine", "optimizer=adam"], config_dir=str(tmp_path))
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -242,6 +273,9 @@ def test_a_string_is_no_list_of_overrides(take):
         ["augment.scale.channel_divisors=[2]", "augment.subtract_mean.values=[100]"],
         ["augment.order=[resize]", "augment.subtract_mean.values=[1,2,3]"],  # an operation that does not run
         ["augment.order=[resize,pca,subtract_mean]", "augment.pca=null"],
+        [*TABLE.split(), "augment.pca=null"],  # nothing to switch off
+        [*TABLE.split(), "schedule.phases.second.epoch=1", "~schedule.phases.sixth"],
+        ["schedule=steps", "schedule.epochs=[]", "schedule.iterations=[1]"],
         ["augment.flip.probability=1", "augment.rotate.degrees=180", "training.intra_threads=0"],
     ],
 )

@@ -8,7 +8,7 @@ import tensorflow as tf
 from scipy import stats
 
 from alexnet_tf.config import ConfigError
-from alexnet_tf.config.checks import check_augment_order
+from alexnet_tf.config.checks import FIXED_OPS, check_augment_order
 from alexnet_tf.config.schema import (
     AugmentConfig,
     BrightnessConfig,
@@ -18,6 +18,9 @@ from alexnet_tf.config.schema import (
     MeanKind,
     PadCropConfig,
     PCAConfig,
+    PCAScale,
+    PCASource,
+    RandomCropConfig,
     RandomResizedCropConfig,
     ResizeConfig,
     RotateConfig,
@@ -29,7 +32,7 @@ from alexnet_tf.data import OPS, Statistics, make_preprocessing
 CONFIGS: dict[str, Any] = {
     "resize": ResizeConfig(size=15),
     "center_crop": CropConfig(size=15),
-    "random_crop": CropConfig(size=15),
+    "random_crop": RandomCropConfig(size=15),
     "random_resized_crop": RandomResizedCropConfig(size=15),
     "pad_crop": PadCropConfig(size=15, padding=2),
     "flip": FlipConfig(),
@@ -78,6 +81,7 @@ def run(
 def test_every_op_has_a_config_field_and_a_test() -> None:
     fields = set(AugmentConfig.__dataclass_fields__) - {"order"}
     assert set(OPS) == fields == set(CONFIGS)
+    assert set(OPS) - set(FIXED_OPS) == set(RANDOM)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -134,7 +138,7 @@ def test_resize_is_antialiased() -> None:
 def test_random_crop_offsets_are_uniform_from_0_to_the_difference() -> None:
     rows, columns = np.meshgrid(np.arange(12), np.arange(10), indexing="ij")
     image = np.stack([rows, columns], axis=-1).astype(np.uint8)  # a pixel's value is its place
-    crops = run("random_crop", CropConfig(size=8), None, image, range(4500))
+    crops = run("random_crop", RandomCropConfig(size=8), None, image, range(4500))
     corners = crops[:, 0, 0].astype(int)
     counts = np.zeros([5, 3], int)
     np.add.at(counts, tuple(corners.T), 1)
@@ -143,9 +147,50 @@ def test_random_crop_offsets_are_uniform_from_0_to_the_difference() -> None:
     np.testing.assert_array_equal(crops[0], image[corners[0, 0] :, corners[0, 1] :][:8, :8])
 
 
+@pytest.mark.parametrize(("last_offset", "side"), [(True, 33), (False, 32)])
+def test_the_places_of_224_of_256_are_those_of_the_code_or_of_the_paper(last_offset: bool, side: int) -> None:
+    rows, columns = np.meshgrid(np.arange(256), np.arange(256), indexing="ij")
+    image = tf.constant(np.stack([rows, columns], axis=-1).astype(np.uint8))  # a pixel's value is its place
+    apply = OPS["random_crop"].build(RandomCropConfig(size=224, last_offset=last_offset), None, True)
+
+    def corner(number: tf.Tensor) -> tf.Tensor:
+        crop = apply(image, tf.stack([tf.constant(7, tf.int64), number]))
+        return tf.stack([crop[0, 0], crop[-1, -1]])
+
+    draws = 20 * side**2  # chi-square wants 5 or more in each cell
+    corners = tf.data.Dataset.range(draws).map(corner, num_parallel_calls=2).batch(draws)
+    corners = corners.get_single_element().numpy().astype(int)
+    np.testing.assert_array_equal(corners[:, 1] - corners[:, 0], 223)
+    counts = np.zeros([256, 256], int)
+    np.add.at(counts, tuple(corners[:, 0].T), 1)
+    assert (counts[:side, :side] > 0).all()  # one of them is left out once in 400,000 such tests
+    assert counts[:side, :side].sum() == draws
+    assert stats.chisquare(counts[:side, :side].ravel()).pvalue > 1e-3
+
+
+def test_a_crop_of_the_whole_image_has_one_place(photo: np.ndarray) -> None:
+    square = photo[:20, :20]
+    for last_offset in (True, False):
+        crops = run("random_crop", RandomCropConfig(size=20, last_offset=last_offset), None, square, range(3))
+        np.testing.assert_array_equal(crops, np.stack([square] * 3))
+
+
+@pytest.mark.parametrize("size", [[20, 30], [30, 20], [7, 7]])
+def test_resize_can_warp_to_a_square(size: list[int]) -> None:
+    rows, columns = np.meshgrid(np.arange(size[0]), np.arange(size[1]), indexing="ij")
+    ramps = tf.constant(np.stack([rows / size[0], columns / size[1]], axis=-1), tf.float32)
+    warped = OPS["resize"].build(ResizeConfig(size=14, keep_aspect=False), None, True)(ramps, seed_of(0))
+    assert warped.shape == [14, 14, 2]
+    # Pixel i of 14 lies (i + 1/2) / 14 along its side, to a fifth of a pixel; pixels of the image are counted alike.
+    for axis, length in enumerate(size):
+        places = (np.moveaxis(warped.numpy()[..., axis], axis, 0) + 0.5 / length)[2:-2]
+        expected = (np.arange(14)[2:-2] + 0.5) / 14
+        np.testing.assert_allclose(places, np.tile(expected[:, np.newaxis], [1, 14]), atol=0.2 / 14)
+
+
 def test_center_crop_takes_the_centre(photo: np.ndarray) -> None:
-    for name in ("center_crop", "random_crop"):
-        cropped = OPS[name].build(CropConfig(size=10), None, False)(tf.constant(photo), seed_of(0))
+    for name, config in (("center_crop", CropConfig(size=10)), ("random_crop", RandomCropConfig(size=10))):
+        cropped = OPS[name].build(config, None, False)(tf.constant(photo), seed_of(0))
         np.testing.assert_array_equal(cropped, photo[5:15, 10:20])
 
 
@@ -170,20 +215,55 @@ def test_flip_mirrors_with_its_probability(photo: np.ndarray, probability: float
     assert stats.binomtest(int(mirrored.sum()), 1000, probability).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("scale", ["eigenvalue", "deviation"])
-def test_pca_noise_has_the_papers_covariance(statistics: Statistics, scale: str) -> None:
-    black = np.zeros([2, 2, 3], np.uint8)
-    images = run("pca", PCAConfig(std=0.1, scale=scale), statistics, black, range(20000))
-    assert (images == images[:, :1, :1]).all()  # the same colour at every pixel
+# Of ImageNet's RGB in [0, 1], as fb.resnet.torch publishes them (datasets/imagenet.lua): variances, and p1, p2, p3.
+PUBLISHED_VARIANCES = (0.2175, 0.0188, 0.0045)
+PUBLISHED_DIRECTIONS = ((-0.5675, -0.5808, -0.5836), (0.7192, -0.0045, -0.6948), (0.4009, -0.8140, 0.4203))
+
+
+def covariance_of_the_noise(config: PCAConfig) -> np.ndarray:
+    """std^2 times the sum of l_i^2 p_i p_i', in units of 0-255, from the formulas of the sources."""
+    variances, directions = PUBLISHED_VARIANCES, PUBLISHED_DIRECTIONS
+    if config.source == PCASource.training:
+        values, vectors = np.linalg.eigh(COVARIANCE)
+        variances, directions = tuple(values / 255**2), tuple(vectors.T)
+    # In [0, 1]: the paper's l are the variances, the code's their roots.
+    lengths = variances if config.scale == PCAScale.eigenvalue else np.sqrt(variances)
+    parts = [length**2 * np.outer(p, p) for length, p in zip(lengths, directions, strict=True)]
+    return (config.std * 255 / config.divisor) ** 2 * np.sum(parts, axis=0)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        PCAConfig(),
+        PCAConfig(scale=PCAScale.deviation, divisor=1.1),
+        PCAConfig(source=PCASource.published),
+        PCAConfig(source=PCASource.published, scale=PCAScale.deviation, std=0.2),
+    ],
+    ids=["paper", "code2012", "published", "published_deviation"],
+)
+def test_pca_noise_has_the_covariance_that_its_sources_give_it(
+    statistics: Statistics, config: PCAConfig
+) -> None:
+    draws = 100_000
+    known = statistics if config.source == PCASource.training else None
+    images = run("pca", config, known, np.zeros([2, 1, 3], np.uint8), range(draws))
+    assert (images == images[:, :1]).all()  # the same colour at every pixel
     noise = images[:, 0, 0].astype(np.float64)
-    values, vectors = np.linalg.eigh(COVARIANCE)
-    if scale == "deviation":
-        expected = 0.1**2 * COVARIANCE  # V diag(sqrt(l))^2 V'
-    else:  # with intensities in [0, 1], l / 255^2; the result times 255
-        expected = 0.1**2 * vectors @ np.diag((values / 255**2) ** 2) @ vectors.T * 255**2
-    error = np.abs(np.cov(noise.T) - expected) / np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
-    assert error.max() < 5 / np.sqrt(20000)
-    assert np.abs(noise.mean(axis=0) / noise.std(axis=0)).max() < 5 / np.sqrt(20000)
+    expected = covariance_of_the_noise(config)
+    variances = np.diag(expected)
+    # An entry S_ij of the covariance of n normal draws has the variance (S_ii S_jj + S_ij^2) / (n - 1): five of its roots.
+    error = np.sqrt((np.outer(variances, variances) + expected**2) / (draws - 1))
+    assert (np.abs(np.cov(noise.T) - expected) / error).max() < 5
+    assert (np.abs(noise.mean(axis=0)) / np.sqrt(variances / draws)).max() < 5
+
+
+def test_pca_divides_the_training_image_alone(photo: np.ndarray, statistics: Statistics) -> None:
+    config = PCAConfig(std=0.0, divisor=1.1)
+    np.testing.assert_allclose(run("pca", config, statistics, photo, range(1))[0], photo / 1.1, rtol=1e-6)
+    np.testing.assert_array_equal(
+        OPS["pca"].build(config, statistics, False)(tf.constant(photo), seed_of(0)), photo
+    )
 
 
 def test_rotation_turns_about_the_centre_and_fills_with_zeros() -> None:
@@ -275,8 +355,8 @@ def test_subtract_mean_and_scale(photo: np.ndarray, statistics: Statistics) -> N
 
 
 def test_a_crop_larger_than_the_image_is_an_error(photo: np.ndarray) -> None:
-    for name in ("center_crop", "random_crop"):
-        apply = OPS[name].build(CropConfig(size=25), None, True)
+    for name, config in (("center_crop", CropConfig(size=25)), ("random_crop", RandomCropConfig(size=25))):
+        apply = OPS[name].build(config, None, True)
         with pytest.raises(ValueError, match=rf"augment.{name}.size=25 is larger than the image.*20x30"):
             apply(tf.constant(photo), seed_of(0))
         traced = tf.function(
@@ -296,7 +376,10 @@ def test_a_crop_larger_than_the_image_is_an_error(photo: np.ndarray) -> None:
         ),
         (AugmentConfig(order=["scale"], scale=ScaleConfig(divisor=0.0)), "divisor must not be 0"),
         (AugmentConfig(order=["pca"], pca=PCAConfig()), "pca needs the statistics"),
-        (AugmentConfig(order=["pca"], pca=PCAConfig(scale="log")), "eigenvalue or deviation. Received 'log'"),
+        (
+            AugmentConfig(order=["scale", "pca"], pca=PCAConfig(source=PCASource.published)),
+            "expected scale after pca, as augment.pca.source=published",
+        ),
         (AugmentConfig(order=["resize"], resize=ResizeConfig(size=3, method="linear")), "bilinear.*'linear'"),
         (AugmentConfig(order=["subtract_mean"], subtract_mean=SubtractMeanConfig()), "needs the statistics"),
         (
@@ -322,6 +405,9 @@ def test_the_rule_about_scale_knows_every_op_that_needs_statistics() -> None:
     }
     values = SubtractMeanConfig(values=[1, 2, 3])
     assert not OPS["subtract_mean"].needs_statistics(values)
+    published = PCAConfig(source=PCASource.published)
+    assert not OPS["pca"].needs_statistics(published)
+    check_augment_order(AugmentConfig(order=["pca", "scale", "subtract_mean"], pca=published))
     order = ["pca", "scale", "subtract_mean"]
     check_augment_order(AugmentConfig(order=order, subtract_mean=values))
     check_augment_order(AugmentConfig(order=order, pca=None))

@@ -12,6 +12,7 @@ from alexnet_tf.config.schema import (
     DataConfig,
     FlipConfig,
     PadCropConfig,
+    RandomCropConfig,
     ResizeConfig,
     ScaleConfig,
     SubtractMeanConfig,
@@ -190,7 +191,7 @@ def test_preprocess_images_of_any_size() -> None:
         order=["resize", "center_crop", "subtract_mean", "random_crop"],
         subtract_mean=SubtractMeanConfig(values=[1.0, 2.0, 3.0]),
         center_crop=CropConfig(size=12),
-        random_crop=CropConfig(size=10),
+        random_crop=RandomCropConfig(size=10),
     )
     assert augment.resize is not None
     augment = replace(augment, resize=replace(augment.resize, size=12))
