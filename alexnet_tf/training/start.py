@@ -35,7 +35,7 @@ def start_from(network: keras.Model, path: str) -> None:
         if not (last_differs and variable.path.startswith(f"{last}/"))
     ]
     problems = [
-        f"{variable.path} {list(variable.shape)} (there: {found})"
+        f"{variable.path} {list(variable.shape)} (there {found or 'nothing'})"
         for variable in taken
         if (found := _shape(theirs.get(variable.path))) != list(variable.shape)
     ]

@@ -86,7 +86,7 @@ def _holds_objects(stream: IO[bytes]) -> bool:
 
 def _layers(path: Path, content: Any) -> dict[str, np.ndarray]:
     """`<layer>.weight` and `<layer>.bias` of the unpickled dictionary."""
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for layer, parts in content.items() if isinstance(content, dict) else [(None, None)]:
         named = dict(zip(PARTS, parts, strict=False)) if isinstance(parts, list | tuple) else parts
         if not isinstance(layer, str) or not isinstance(named, Mapping) or named.keys() != PARTS.keys():
