@@ -122,7 +122,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 
 
 def software() -> dict[str, Any]:
-    """What `environment.json` says of the programs that made a run: Python, versions, the commit, the machine's kind."""
+    """What `environment.json` says of where a run was made: Python, versions, the commit, the kind of machine."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -327,6 +327,8 @@ class RunFolder:
         Raises:
             RunError: If the file is missing or damaged.
         """
+        if IMPORTED in self.status():
+            raise RunError(f"{self.path}: was imported, not trained: there are no metrics of it")
         return _read_csv(self.path / METRICS, METRICS_COLUMNS)
 
     def timing(self) -> "pd.DataFrame":
