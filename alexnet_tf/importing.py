@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from alexnet_tf import runs
 from alexnet_tf.config import Config, ConfigError, compose, to_yaml
+from alexnet_tf.config.schema import StagedModelConfig
 from alexnet_tf.runs import RunError, RunFolder, State, WrongPathError
 
 if TYPE_CHECKING:
@@ -58,6 +59,13 @@ class ImportPlan:
     data_is_named: bool
     allow_pickle: bool
     overrides: tuple[str, ...]
+
+    @property
+    def last_stage(self) -> str:
+        """The stage that yields the logits."""
+        assert isinstance(self.config.model, StagedModelConfig)  # see _compose
+        *_, last = self.config.model.stages
+        return last
 
 
 def plan_import(
@@ -123,8 +131,7 @@ def import_weights(plan: ImportPlan) -> RunFolder:
     from alexnet_tf.model import build, weights
 
     content = weights.read_weights(plan.file, allow_pickle=plan.allow_pickle)
-    *_, last = plan.config.model.stages
-    config = _complete(plan, weights.class_count(content, last))
+    config = _complete(plan, weights.class_count(content, plan.last_stage))
     network = build(config.model, seed=config.seed)
     weights.assign(network, content)
     statistics = None if plan.mean is None else _mean_statistics(plan.mean)
@@ -195,7 +202,8 @@ def write_state_dict(folder: Path, out: Path) -> int:
 
 def _check_file(path: Path, suffixes: Sequence[str] | dict[str, Any], flag: str = "") -> None:
     if not path.is_file():
-        raise WrongPathError(f"{flag}{path}: no such file")
+        found = "a folder. Expected a file" if path.is_dir() else "no such file"
+        raise WrongPathError(f"{flag}{path}: {found}")
     if path.suffix.lower() not in suffixes:
         raise ConfigError(f"{flag}{path}: expected a file that ends in {', '.join(suffixes)}")
 
@@ -228,8 +236,8 @@ def _compose(model: str, recipe: str, overrides: Sequence[str], *, has_mean: boo
     if recipe == "caffe" and not has_mean and "augment" not in chosen:
         defaults.append(f"augment.subtract_mean.values={CAFFE_MEAN}")
     config = compose([f"model={model}", *defaults, *overrides])
-    if not config.model.stages:
-        raise ConfigError(f"--model {model}: expected a network of stages")
+    if not isinstance(config.model, StagedModelConfig):
+        raise ConfigError(f"--model {model}: expected a network of stages, such as alexnet_owt or alexnet_caffe")
     mean = config.augment.subtract_mean if "subtract_mean" in config.augment.order else None
     needs_mean = mean is not None and mean.values is None
     if needs_mean and not has_mean:
