@@ -118,7 +118,14 @@ def test_the_recipes_differ_where_their_sources_do():
     assert (caffe.augment.random_crop.size, caffe.augment.random_crop.last_offset) == (227, True)
     assert caffe.schedule.iterations == [100_000, 200_000, 300_000, 400_000]
     assert (caffe.schedule.epochs, caffe.training.steps, caffe.training.batch_size) == ([], 450_000, 256)
-    owt = compose(["data=imagenette", "model=alexnet", "augment=owt"]).augment
+    torchvision = compose(["experiment=alexnet_ilsvrc2012_owt"])
+    assert (torchvision.training.batch_size, torchvision.training.epochs) == (256, 90)
+    assert (torchvision.schedule.epochs, torchvision.schedule.divisor) == ([31, 61], 10)
+    assert torchvision.optimizer.weight_decay == 1e-4
+    owt = torchvision.augment
+    crop = owt.random_resized_crop
+    assert (crop.size, crop.min_area, crop.max_area, crop.min_ratio) == (224, 0.08, 1.0, 0.75)
+    assert crop.max_ratio == 4 / 3
     assert owt.subtract_mean.values == pytest.approx(
         [255 * mean for mean in (0.485, 0.456, 0.406)], rel=1e-12
     )

@@ -287,6 +287,94 @@ def test_a_plateau_divides_the_rate_and_ends_the_run(run, tmp_path):
     assert "plateau after 2 reductions" in done.status()["reason"]
 
 
+PHASES = ("second", "third", "fourth", "fifth", "sixth")
+# The table of the 2012 code with its epochs brought together, and rotation in the place of colour noise, which grey
+# digits cannot have. These are composed with the groups, whose check needs them.
+TABLE = {
+    "optimizer": "code2012",
+    "schedule": "code2012",
+    "optimizer.lr": "0.01",
+    "augment.order": "[resize,rotate,subtract_mean,scale]",
+    "schedule.phases.fourth.augment_off": "[rotate]",
+}
+EPOCHS = (
+    *(f"schedule.phases.{name}.epoch={epoch}" for epoch, name in enumerate(PHASES, start=2)),
+    "training.epochs=6",
+    "training.deterministic=true",
+)
+
+
+class Weights(keras.callbacks.Callback):
+    """The values of each variable after each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        del batch, logs
+        self.steps.append({each.path: each.numpy() for each in self.model.trainable_variables})
+
+    def moves(self, path):
+        """For each step but the first, how far the largest entry of a variable went."""
+        pairs = zip(self.steps[:-1], self.steps[1:], strict=True)
+        return np.array([np.abs(after[path] - before[path]).max() for before, after in pairs])
+
+
+@pytest.fixture(scope="module")
+def table_run(run, tmp_path_factory):
+    """Six epochs of the table."""
+    weights, path = Weights(), tmp_path_factory.mktemp("runs") / "table"
+    return run(path, *EPOCHS, callbacks=[weights], **TABLE), weights
+
+
+def test_a_table_sets_the_rates_and_freezes_conv1_to_the_bit_whatever_its_momentum(table_run):
+    done, weights = table_run
+    assert list(rows(done, "train")["lr"]) == pytest.approx([1e-2, 1e-3, 1e-4, 1e-4, 1e-4, 1e-5], rel=1e-6)
+    assert done.config.optimizer.momentum == 0.9
+    end = weights.steps[4 * STEPS - 1]
+    for path in ("conv1/kernel", "conv1/bias"):
+        assert weights.moves(path)[4 * STEPS - 2] > 0
+        assert all(np.array_equal(step[path], end[path]) for step in weights.steps[4 * STEPS :])
+    assert weights.moves("conv2/kernel")[4 * STEPS :].min() > 0
+
+
+def test_a_table_sets_the_rate_of_each_group(run, tmp_path):
+    weights = Weights()  # without momentum, a step is as large as its rate
+    run(tmp_path / "run", *EPOCHS, "optimizer.momentum=0", callbacks=[weights], **TABLE)
+
+    def by_epoch(path):
+        moves = weights.moves(path)
+        return [moves[epoch * STEPS : (epoch + 1) * STEPS - 1].mean() for epoch in range(6)]
+
+    # The gradients keep their order of size within an epoch's neighbourhood; the rates differ tenfold and more.
+    conv1, conv1_bias = by_epoch("conv1/kernel"), by_epoch("conv1/bias")
+    conv2, conv2_bias = by_epoch("conv2/kernel"), by_epoch("conv2/bias")
+    for moves in (conv1, conv2):
+        assert 0.02 < moves[1] / moves[0] < 0.5
+        assert 0.02 < moves[2] / moves[1] < 0.5
+    assert 0.02 < conv1[3] / conv1[2] < 0.5  # conv1 alone slows down in the fourth
+    assert 0.3 < conv2[3] / conv2[2] < 3
+    assert conv1_bias[3] / conv1_bias[2] < 0.01  # from 0.02 to 1e-5
+    assert all(0.2 < later / conv2_bias[1] < 5 for later in conv2_bias[2:])  # 0.02 throughout
+    assert 0.02 < conv2[5] / conv2[4] < 0.5
+
+
+def test_an_operation_is_left_out_from_its_epoch_on(run, tmp_path):
+    # Nothing learns, so that the losses tell what the images were.
+    rates = "{rest: 0, conv1_weights: 0, conv1_biases: 0, biases: 0}"
+    still = ("schedule.phases.second.epoch=1", f"schedule.phases.second.rates={rates}", "training.epochs=2")
+    values = (*still, "schedule.phases.fifth.augment_off=[rotate]", "training.deterministic=true")
+    never = run(tmp_path / "never", *values, "schedule.phases.fifth.epoch=3", **TABLE)
+    second = run(tmp_path / "second", *values, "schedule.phases.fifth.epoch=2", **TABLE)
+    without = run(tmp_path / "without", *values, "augment.rotate=null", **TABLE)
+    losses = [list(rows(done, "train")["loss"]) for done in (never, second, without)]
+    assert losses[0][0] == losses[1][0] != losses[2][0]
+    assert losses[0][1] != losses[1][1] == losses[2][1]
+    validation = [list(rows(done, "validation")["loss"]) for done in (never, second, without)]
+    assert validation[0] == validation[1] == validation[2]
+
+
 def test_validation_only_at_the_end(run, tmp_path):
     done = run(tmp_path / "run", "training.evaluate_every=0", "training.epochs=2")
     assert list(rows(done, "validation")["step"]) == [10]
@@ -528,6 +616,26 @@ def test_a_plateau_is_continued(run, resume, tmp_path):
     # One epoch had been waited before the resume: the best, two no better, two more at a tenth of the rate.
     assert list(rows(done, "train")["lr"]) == pytest.approx([1e-9] * 3 + [1e-10] * 2, rel=1e-6)
     assert done.status()["reason"] == "plateau after 1 reductions of the rate"
+
+
+@pytest.mark.parametrize(("epoch", "batch"), [(3, 1), (3, STEPS - 1), (4, 1)])
+def test_a_table_is_continued_to_the_bit(run, resume, table_run, tmp_path, epoch, batch):
+    """Killed while conv1 slows down, at the edge of the epoch that freezes it, and while it is frozen."""
+    whole, _ = table_run
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", *EPOCHS, callbacks=[Kill(signal.SIGTERM, epoch, batch)], **TABLE)
+    done = resume(tmp_path / "run")
+    assert same_rows(done, whole)
+    for mine, other in zip(done.model().weights, whole.model().weights, strict=True):
+        np.testing.assert_array_equal(mine.numpy(), other.numpy())
+
+
+def test_a_schedule_that_no_longer_freezes_releases(run, resume, tmp_path):
+    values = ("schedule.phases.fifth.epoch=1", "training.epochs=1")
+    part = run(tmp_path / "run", *values, **TABLE)
+    frozen = part.model().get_layer("conv1").kernel.numpy()
+    done = resume(part.path, "training.epochs=2", "schedule.phases.fifth.epoch=9")
+    assert not np.array_equal(done.model().get_layer("conv1").kernel.numpy(), frozen)
 
 
 def test_a_damaged_newest_checkpoint_costs_an_epoch_and_not_the_run(run, resume, finished, tmp_path, caplog):

@@ -5,9 +5,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from alexnet_tf.config import compose
 from alexnet_tf.config.schema import AdamConfig, GroupConfig, SGDConfig
 from alexnet_tf.training import CoupledSGD
-from alexnet_tf.training.optimizer import group_rates, make_optimizer, set_group_rates
+from alexnet_tf.training.optimizer import (
+    frozen_groups,
+    group_rates,
+    make_optimizer,
+    set_frozen_groups,
+    set_group_rates,
+)
 
 GROUPS = {
     "biases": {"match": "bias$", "learning_rate": 0.02, "weight_decay": 0.0, "trainable": True},
@@ -111,6 +118,66 @@ def test_a_frozen_group_stands_still_and_goes_on_when_released():
         apply(tensors(step))
         assert np.array_equal(variables[2].numpy(), before) == frozen("fc/kernel", step)
     assert_equal(variables, reference(8, frozen=frozen))
+
+
+LAYERS_2012 = {  # path -> shape; rate and decay at first, then the rate from the third step on
+    "conv1/kernel": ((3, 2), (0.01, 5e-4), 1e-5),
+    "conv1/bias": ((2,), (0.02, 0.0), 1e-5),
+    "conv2/kernel": ((2, 4), (0.01, 5e-4), 1e-3),
+    "conv2/bias": ((4,), (0.02, 0.0), 0.02),
+    "fc6/kernel": ((4, 2), (0.01, 5e-4), 1e-3),
+    "fc6/bias": ((2,), (0.02, 0.0), 0.02),
+}
+
+
+def test_the_recipe_of_2012_is_the_update_of_2012():
+    """Five steps of the rule in NumPy: rates change in the third, conv1 is frozen in the fourth and fifth."""
+
+    def draw(seed):
+        generator = np.random.default_rng(seed)
+        return {path: generator.normal(size=shape) for path, (shape, *_) in LAYERS_2012.items()}
+
+    variables, weights = [], draw(0)
+    for path, value in weights.items():
+        with keras.name_scope(path.split("/")[0]):
+            variables.append(keras.Variable(value, dtype="float64", name=path.split("/")[1]))
+    optimizer = make_optimizer(compose(["optimizer=code2012"]).optimizer)
+    optimizer.build(variables)
+    apply = step_of(optimizer, variables)
+    velocities = {path: np.zeros_like(value) for path, value in weights.items()}
+    for step in range(1, 6):
+        if step == 3:
+            set_group_rates(optimizer, {"rest": 1e-3, "conv1_weights": 1e-5, "conv1_biases": 1e-5})
+        if step == 4:
+            set_frozen_groups(optimizer, {"conv1_weights", "conv1_biases"})
+        gradients = draw(step)
+        apply([tf.constant(gradient) for gradient in gradients.values()])
+        for path, (_, (lr, decay), later) in LAYERS_2012.items():
+            if path.startswith("conv1") and step >= 4:
+                continue
+            lr = lr if step < 3 else later
+            velocities[path] = 0.9 * velocities[path] - decay * lr * weights[path] - lr * gradients[path]
+            weights[path] = weights[path] + velocities[path]
+        # The rate of the rest is a float32 variable of Keras, the others are exact.
+        for variable in variables:
+            own = variable.path.startswith("conv1") or variable.path.endswith("bias")
+            rtol = 1e-12 if own else 1e-7
+            np.testing.assert_allclose(variable.numpy(), weights[variable.path], rtol=rtol, atol=rtol * 1e-2)
+
+
+def test_frozen_groups_of_a_config_and_of_any_optimizer():
+    groups = {"biases": GroupConfig(match="bias$", lr=0.5), "late": GroupConfig(match="^fc", trainable=False)}
+    config = SGDConfig(lr=0.25, groups=groups)
+    assert frozen_groups(config) == {"late"}
+    assert frozen_groups(AdamConfig()) == set()
+    variables = make_variables()
+    optimizer = keras.optimizers.LossScaleOptimizer(make_optimizer(config), initial_scale=1.0)
+    optimizer.build(variables)
+    set_frozen_groups(optimizer, {"rest"})  # and `late` is released
+    optimizer.apply(tensors(1), variables)
+    moved = [not np.array_equal(v.numpy(), old) for v, old in zip(variables, values().values(), strict=True)]
+    assert moved == [False, True, True, True]
+    set_frozen_groups(make_optimizer(AdamConfig()), set())  # has none
 
 
 def test_a_group_can_start_frozen():

@@ -3,7 +3,16 @@ import math
 
 import pytest
 
-from alexnet_tf.config.schema import ConstantConfig, CosineConfig, PlateauConfig, StepsConfig
+from alexnet_tf.config import compose
+from alexnet_tf.config.schema import (
+    ConstantConfig,
+    CosineConfig,
+    PhaseConfig,
+    PlateauConfig,
+    StepsConfig,
+    TableConfig,
+)
+from alexnet_tf.training.optimizer import group_rates
 from alexnet_tf.training.schedule import make_schedule
 
 BASE = {"rest": 0.1, "biases": 0.2}
@@ -37,6 +46,75 @@ def test_steps_are_at_the_starts_of_epochs_counted_from_1():
     got = factors(config, [0, 9, 10, 19, 20, 49])
     assert got == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01], rel=1e-12)
     assert factors(StepsConfig(epochs=[1], divisor=2), [0]) == [0.5]
+
+
+def test_steps_can_be_after_iterations_too():
+    caffe = StepsConfig(iterations=[100_000, 200_000])
+    got = factors(caffe, [0, 99_999, 100_000, 199_999, 200_000, 449_999])
+    assert got == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01], rel=1e-12)
+    both = StepsConfig(epochs=[3], iterations=[12], divisor=2)
+    assert factors(both, [9, 10, 11, 12]) == pytest.approx([1, 0.5, 0.5, 0.25], rel=1e-12)
+
+
+# What the authors' code did on ILSVRC-2012, by its logs: first epoch, and from it on the rates of the weights and the
+# biases of conv1 and of the weights and biases of all other layers, what is frozen and what is switched off.
+CODE2012 = [
+    (1, (1e-2, 2e-2), (1e-2, 2e-2), False, False),
+    (25, (1e-3, 2e-2), (1e-3, 2e-2), False, False),
+    (51, (1e-4, 2e-2), (1e-4, 2e-2), False, False),
+    (67, (1e-5, 1e-5), (1e-4, 2e-2), False, True),
+    (72, (1e-5, 1e-5), (1e-4, 2e-2), True, True),
+    (79, (1e-5, 1e-5), (1e-5, 2e-2), True, True),
+]
+
+
+def test_the_table_of_the_2012_code():
+    config = compose(["experiment=alexnet_ilsvrc2012_code2012"])
+    assert config.training.epochs == 90
+    steps = 10_009  # whole batches of 128 in the 1,281,167 images
+    table = make_schedule(config.schedule, group_rates(config.optimizer), steps, 90 * steps)
+    for epoch in range(1, 91):
+        conv1, others, frozen, quiet = next(row[1:] for row in reversed(CODE2012) if row[0] <= epoch)
+        for step in ((epoch - 1) * steps, epoch * steps - 1):  # the epoch's first and last
+            assert table.rates(step) == {
+                "conv1_weights": conv1[0],
+                "conv1_biases": conv1[1],
+                "rest": others[0],
+                "biases": others[1],
+            }
+            assert table.frozen(step) == ({"conv1_weights", "conv1_biases"} if frozen else set())
+            assert table.augment_off(step) == ({"pca"} if quiet else set())
+
+
+def test_phases_accumulate_whatever_their_order_in_the_file_and_what_is_frozen_can_be_released():
+    phases = {
+        "late": PhaseConfig(epoch=4, rates={"rest": 0.5}, trainable={"biases": True, "rest": False}),
+        "early": PhaseConfig(epoch=2, rates={"rest": 0.25, "biases": 0.75}, augment_off=["flip"]),
+        "middle": PhaseConfig(epoch=3, trainable={"late": True}, augment_off=["pca"]),
+    }
+    config = TableConfig(phases=phases)
+    table = make_schedule(config, BASE, 5, 50, base_frozen=["biases", "late"])
+    got = [(table.rates(step), table.frozen(step), table.augment_off(step)) for step in (4, 5, 10, 15)]
+    assert got == [
+        ({"rest": 0.1, "biases": 0.2}, {"biases", "late"}, set()),
+        ({"rest": 0.25, "biases": 0.75}, {"biases", "late"}, {"flip"}),
+        ({"rest": 0.25, "biases": 0.75}, {"biases"}, {"flip", "pca"}),
+        ({"rest": 0.5, "biases": 0.75}, {"rest"}, {"flip", "pca"}),
+    ]
+
+
+def test_the_warm_up_multiplies_the_rates_of_a_table():
+    phases = {"second": PhaseConfig(epoch=2, rates={"rest": 0.5})}
+    table = schedule(TableConfig(phases=phases, warmup_epochs=2))
+    assert [table.rates(step)["rest"] for step in (0, 4, 5, 9, 10)] == pytest.approx(
+        [0.01, 0.05, 0.3, 0.5, 0.5], rel=1e-12
+    )
+
+
+def test_other_schedules_leave_groups_frozen_as_the_optimizer_has_them():
+    made = make_schedule(ConstantConfig(), BASE, 5, 50, base_frozen=["biases"])
+    assert made.frozen(7) == {"biases"}
+    assert made.augment_off(7) == set()
 
 
 def test_cosine_goes_from_the_full_rate_to_the_final_fraction():
@@ -101,7 +179,9 @@ def test_plateau_goes_on_from_its_state(cut):
     assert second.state() == whole.state()
 
 
-@pytest.mark.parametrize("config", [ConstantConfig(), CosineConfig(), StepsConfig(epochs=[2])], ids=type)
+@pytest.mark.parametrize(
+    "config", [ConstantConfig(), CosineConfig(), StepsConfig(epochs=[2]), TableConfig(phases={})], ids=type
+)
 def test_others_have_no_state(config):
     made = schedule(config)
     assert made.after_epoch(0.5) is None
