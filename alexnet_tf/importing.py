@@ -237,7 +237,9 @@ def _compose(model: str, recipe: str, overrides: Sequence[str], *, has_mean: boo
         defaults.append(f"augment.subtract_mean.values={CAFFE_MEAN}")
     config = compose([f"model={model}", *defaults, *overrides])
     if not isinstance(config.model, StagedModelConfig):
-        raise ConfigError(f"--model {model}: expected a network of stages, such as alexnet_owt or alexnet_caffe")
+        raise ConfigError(
+            f"--model {model}: expected a network of stages, such as alexnet_owt or alexnet_caffe"
+        )
     mean = config.augment.subtract_mean if "subtract_mean" in config.augment.order else None
     needs_mean = mean is not None and mean.values is None
     if needs_mean and not has_mean:

@@ -24,7 +24,7 @@ from alexnet_tf.importing import (
 )
 from alexnet_tf.inference import Run, load_run
 from alexnet_tf.model.weights import READERS, WRITERS, WeightsError
-from alexnet_tf.runs import RunError, WrongPathError
+from alexnet_tf.runs import DATASET, RunError, WrongPathError, write_json
 from alexnet_tf.studies import write_report
 from alexnet_tf.training import train
 
@@ -228,7 +228,7 @@ def test_it_cannot_be_resumed_or_reported(owt):
         train(replace(run.config, resume=str(run.path)))
 
 
-def test_evaluation_on_a_folder_of_images(tmp_path):
+def test_evaluation_on_a_folder_of_images(tmp_path, caplog):
     for number in range(6):
         image = np.random.default_rng(number).integers(0, 256, [260, 300, 3], np.uint8)
         path = tmp_path / "photos" / "val" / f"class{number % 2}" / f"{number}.png"
@@ -246,6 +246,9 @@ def test_evaluation_on_a_folder_of_images(tmp_path):
     run = load_run(import_weights(plan).path)
     assert run.class_names == ["class0", "class1"]  # the data's own, as there are as many
     assert evaluate_run(run, "train").examples == 6
+    write_json(run.path / DATASET, {**run.dataset(), "fingerprint": None})  # as if the data had come later
+    load_run(run.path).load_source()
+    assert not caplog.records
 
     plan = plan_import(
         tmp_path / "net.safetensors",
@@ -315,6 +318,24 @@ def test_another_network_goes_through_a_state_dict(caffe, tmp_path, names_file):
     )
     again = load_run(import_weights(plan).path)
     np.testing.assert_array_equal(again.predict(PHOTOS), run.predict(PHOTOS))
+
+
+@pytest.mark.slow
+def test_full_size(torch, tmp_path):
+    """61,100,840 parameters there and back, and the same probabilities in between."""
+    sizes = {"conv1": 64, "conv2": 192, "conv3": 384, "conv4": 256, "conv5": 256, "fc6": 4096, "fc7": 4096}
+    arrays = random_arrays(sizes, {}, classes=1000)
+    assert sum(array.size for array in arrays.values()) == 61_100_840
+    save_file(torchvision_names(arrays), tmp_path / "net.safetensors")
+    run = load_run(
+        import_weights(plan_import(tmp_path / "net.safetensors", tmp_path / "run", "alexnet_owt")).path
+    )
+    unit = PHOTOS[:, 16:240, 16:240].astype(np.float64) / 255
+    images = ((unit - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(run.predict(PHOTOS), in_torch(torch, arrays, images, caffe=False), atol=1e-5)
+    write_state_dict(run.path, tmp_path / "back.safetensors")
+    before, after = load_file(tmp_path / "net.safetensors"), load_file(tmp_path / "back.safetensors")
+    assert all(after[name].tobytes() == array.tobytes() for name, array in before.items())
 
 
 # ----------------------------------------------------------------------------------------------- wrong use
