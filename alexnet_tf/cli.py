@@ -152,6 +152,8 @@ def import_weights(
             "import-weights: expected --model NAME to make a run, or --to torch to write a state dict"
         )
     if to:
+        if mean or class_names or allow_pickle or overrides:
+            raise ConfigError("import-weights --to torch: expected nothing more than RUN and --out FILE")
         importing.check_target(source, out)
         _import_tensorflow()
         print(f"{out}: {importing.write_state_dict(source, out)} tensors")

@@ -413,6 +413,7 @@ def attempt(tmp_path, names_file):
         with pytest.raises(kind, match=message) as caught:
             import_weights(plan)
         assert "\n" not in str(caught.value)
+        assert caught.value.exit_status == (1 if kind is WeightsError else 2)
         assert sorted(tmp_path.iterdir()) == before
 
     return make
@@ -512,13 +513,7 @@ def test_wrong_targets(owt, tmp_path):
 
 
 def test_the_command(alexnet, owt, tmp_path):
-    run, _, file = owt
-    (tmp_path / "cut.safetensors").write_bytes(file.read_bytes()[:5000])
-    damaged = alexnet("import-weights", "cut.safetensors", "--model", "alexnet_owt", "--out", "new")
-    assert damaged.returncode == 1
-    assert "damaged" in damaged.stderr
-    assert damaged.stderr.count("\n") == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["cut.safetensors"]
-    back = alexnet("import-weights", str(run.path), "--to", "torch", "--out", "back.safetensors")
+    back = alexnet("import-weights", str(owt[0].path), "--to", "torch", "--out", "back.safetensors")
     assert (back.returncode, back.stderr) == (0, "")
     assert "16 tensors" in back.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["back.safetensors"]
