@@ -130,6 +130,73 @@ def export(
     print(export_savedmodel(load_run(folder), out))
 
 
+@app.command("import-weights")
+def import_weights(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="FILE|RUN", help="A file of weights; with --to a run.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option(help="The run to make; with --to the file.", show_default=False)],
+    model: Annotated[
+        str | None,
+        typer.Option(help="The network, such as alexnet_owt or alexnet_caffe.", show_default=False),
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option(help="torch: write a run's weights as a state dict.", show_default=False)
+    ] = None,
+    mean: Annotated[
+        Path | None, typer.Option(help="Caffe's mean image (.npy, .binaryproto); default: its mean colour.")
+    ] = None,
+    class_names: Annotated[
+        Path | None, typer.Option(help="Names of the classes, a line each or JSON; default: the data's.")
+    ] = None,
+    allow_pickle: Annotated[
+        bool,
+        typer.Option(
+            "--allow-pickle-which-can-run-any-code",
+            help="Open a pickled .npy. A pickle is a program: it can read, change and send whatever you can. "
+            "Only for a file whose maker you trust; an .npz of plain arrays needs no flag.",
+        ),
+    ] = False,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[data=NAME] [KEY=VALUE]...", show_default=False)
+    ] = None,
+) -> None:
+    """Make a run of others' weights (.pth, .safetensors, .caffemodel, .npz, .npy), or with --to torch the reverse.
+
+    The preprocessing is that of the weights' source, augment=owt for state dicts, augment=caffe for the others; keys of
+    model, data and augment change it.
+    """
+    from alexnet_tf import importing
+    from alexnet_tf.config import ConfigError
+
+    if (model is None) == (to is None) or to not in (None, "torch"):
+        raise ConfigError(
+            "import-weights: expected --model NAME to make a run, or --to torch to write a state dict"
+        )
+    if to:
+        if mean or class_names or allow_pickle or overrides:
+            raise ConfigError("import-weights --to torch: expected nothing more than RUN and --out FILE")
+        importing.check_target(source, out)
+        _import_tensorflow()
+        print(f"{out}: {importing.write_state_dict(source, out)} tensors")
+        return
+    plan = importing.plan_import(
+        source,
+        out,
+        str(model),
+        overrides or [],
+        mean=mean,
+        class_names=class_names,
+        allow_pickle=allow_pickle,
+    )
+    _import_tensorflow()
+    run = importing.import_weights(plan)
+    print(
+        f"{run.path}: {run.status()['reason']}\nfine-tune it: alexnet train init_from={run.path} model={model} ..."
+    )
+
+
 @app.command(context_settings={"ignore_unknown_options": True})
 def summary(
     overrides: Annotated[
@@ -248,6 +315,8 @@ def _train(config: "Config", overrides: list[str]) -> None:
     if config.resume:
         _check_runs(Path(config.resume))
     else:
+        if config.init_from:
+            _check_runs(Path(config.init_from))
         _print_config(config)
     _import_tensorflow()
     from alexnet_tf import training

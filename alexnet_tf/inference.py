@@ -68,7 +68,7 @@ class Run(RunFolder):
                 f"{self.path}: expected the run's classes {_differing(known['class_names'], source.class_names)} "
                 f"in data={source.name}, found {_differing(source.class_names, known['class_names'])}"
             )
-        if source.fingerprint != known["fingerprint"]:
+        if known["fingerprint"] not in (None, source.fingerprint):  # None: the run was not trained here
             logger.warning(
                 "%s: data=%s has changed since the training: the splits are not those of the run",
                 self.path,

@@ -10,13 +10,16 @@ import contextlib
 import csv
 import json
 import os
+import platform
 import shutil
+import subprocess
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -45,6 +48,10 @@ TIMING_COLUMNS = ("epoch", "step", "split", "seconds", "images_per_second")
 
 DATASET_KEYS = ("name", "class_names", "image_shape", "channels", "splits", "fingerprint")
 """What `dataset.json` holds."""
+PACKAGES = ("tensorflow", "keras", "numpy", "hydra-core", "tensorflow-datasets")
+"""Packages whose versions a run records."""
+IMPORTED = "imported"
+"""Key of `status.json`: the file that the weights of a run come from, if they were not trained there."""
 
 
 STOPPED = 75
@@ -114,6 +121,31 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 path.rmdir()
         raise
+
+
+def software() -> dict[str, Any]:
+    """What `environment.json` says of where a run was made: Python, versions, the commit, the kind of machine."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "versions": {name: version(name) for name in ("alexnet_tf", *PACKAGES)},
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that this package runs from, `-dirty` if it has changes; None outside one."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        # An installed package may lie inside a repository of its user's, which does not track it.
+        subprocess.run(
+            [*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=True, timeout=10
+        )
+        describe = [*git, "describe", "--always", "--dirty", "--abbrev=40"]
+        return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def now() -> str:
@@ -297,6 +329,8 @@ class RunFolder:
         Raises:
             RunError: If the file is missing or damaged.
         """
+        if IMPORTED in self.status():
+            raise RunError(f"{self.path}: was imported, not trained: there are no metrics of it")
         return _read_csv(self.path / METRICS, METRICS_COLUMNS)
 
     def timing(self) -> "pd.DataFrame":

@@ -33,6 +33,17 @@ WRONG = [
     (["evaluate", "nowhere", "--out", "x"], "--out x: expected --ensemble with it"),
     (["export", "nowhere"], "nowhere: no such folder"),
     (["report", "nowhere"], "nowhere"),
+    (["train", "init_from=nowhere"], "nowhere: no such folder. Expected a run folder"),
+    (["import-weights", "nowhere.pth", "--model", "alexnet_owt", "--out", "x"], "nowhere.pth: no such file"),
+    (["import-weights", "nowhere.pth", "--out", "x"], "expected --model NAME to make a run, or --to torch"),
+    (
+        ["import-weights", "nowhere", "--to", "torch", "--out", "x.pth"],
+        "nowhere: no such folder. Expected a run",
+    ),
+    (
+        ["import-weights", "nowhere", "--to", "onnx", "--out", "x"],
+        "expected --model NAME to make a run, or --to",
+    ),
     (["summary", "model=alexnet", "model.input_size=20"], "model.stages.conv2: The map has become too small"),
 ]
 
@@ -43,7 +54,10 @@ def test_help_answers_at_once_and_names_the_verbs(alexnet):
     result = alexnet("--help")
     assert time.monotonic() - started < 1.0
     assert result.returncode == 0
-    assert all(verb in result.stdout for verb in ("train", "evaluate", "report", "export", "summary"))
+    assert all(
+        verb in result.stdout
+        for verb in ("train", "evaluate", "report", "export", "import-weights", "summary")
+    )
 
 
 @pytest.mark.parametrize(("arguments", "message"), WRONG, ids=[" ".join(case[0]) for case in WRONG])

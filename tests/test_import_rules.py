@@ -19,16 +19,17 @@ MAY_IMPORT = {
     "inference": {"config", "runs", "data", "model"},
     "evaluation": {"config", "runs", "data", "model", "inference"},
     "training": {"config", "runs", "data", "model", "evaluation", "inference"},
+    "importing": {"config", "runs", "data", "model", "inference"},
     "studies": {"config", "runs"},
     "export": {"config", "runs", "data", "model", "inference"},
     "fidelity": {"config", "data", "model", "training"},
     "visualize": {"config", "runs", "data", "model", "inference"},
     "bench": {"config", "runs", "data", "model", "inference", "evaluation", "training", "studies", "export", "visualize"},
-    "cli": {"config", "runs", "data", "model", "inference", "evaluation", "training", "studies", "export", "fidelity", "visualize", "bench"},
+    "cli": {"config", "runs", "data", "model", "inference", "evaluation", "importing", "training", "studies", "export", "fidelity", "visualize", "bench"},
     "__init__": {"config", "inference", "model", "training"},
     "__main__": {"cli"},
 }  # fmt: skip
-WITHOUT_TENSORFLOW = {"config", "runs", "studies", "cli", "__init__", "__main__"}
+WITHOUT_TENSORFLOW = {"config", "runs", "importing", "studies", "cli", "__init__", "__main__"}
 HEAVY = {"tensorflow", "keras", "tensorflow_datasets"}
 
 

@@ -740,6 +740,8 @@ class Config:
     """The run's (or sweep's) folder; null: a new one under `runs/` (or `sweeps/`)."""
     resume: str | None = None
     """A run folder to continue with its own config."""
+    init_from: str | None = None
+    """A finished run whose weights are the first ones, for fine-tuning; null: those of `model.init`."""
 
 
 SCHEMAS: dict[tuple[str | None, str], Any] = {

@@ -4,11 +4,8 @@ import contextlib
 import fcntl
 import math
 import os
-import platform
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from alexnet_tf.training.callbacks import TensorBoard, make_progress
 from alexnet_tf.training.loop import Loop, Stopped
 from alexnet_tf.training.optimizer import frozen_groups, group_rates, make_optimizer
 from alexnet_tf.training.schedule import make_schedule
+from alexnet_tf.training.start import start_from
 from alexnet_tf.training.step import make_train_step
 from alexnet_tf.training.strategy import configure_process, make_strategy
 
@@ -89,6 +87,8 @@ def train(
     strategy = make_strategy(config.strategy, config.training.batch_size)
     steps_per_epoch = _steps_per_epoch(config, source)
     network, optimizer = _build(config, strategy)
+    if config.init_from and not (folder and folder.checkpoints()):
+        start_from(network, config.init_from)
     ours = folder is None  # what refuses to go on with a run must leave that run's status alone
     folder = folder or _new_folder(config, overrides)
     with _locked(folder):
@@ -147,6 +147,10 @@ def _resumed(path: str, changes: Sequence[str]) -> tuple[RunFolder, Config]:
         ConfigError: If what was typed would make it another run.
     """
     folder = RunFolder.open(path)
+    if folder.status().get(runs.IMPORTED):
+        raise ConfigError(
+            f"resume={path}: was imported, not trained. Expected init_from={path} to start from it"
+        )
     for text in changes:
         key = text.partition("=")[0].lstrip("+")
         if not key.startswith(RESUMABLE):
@@ -186,6 +190,7 @@ def _complete(config: Config, source: data.DataSource) -> Config:
     folder = config.data.dir and str(Path(config.data.dir).absolute())  # the run may be used from elsewhere
     return replace(
         config,
+        init_from=config.init_from and str(Path(config.init_from).absolute()),
         data=replace(config.data, dir=folder),
         model=replace(config.model, num_classes=asked or classes, input_channels=channels),
     )
@@ -264,34 +269,15 @@ def _write_facts(
     folder: RunFolder, config: Config, source: data.DataSource, strategy: tf.distribute.Strategy
 ) -> None:
     """Write the config as it is now, `dataset.json` and `environment.json`."""
-    packages = ("tensorflow", "keras", "numpy", "hydra-core", "tensorflow-datasets")
     before = folder.environment() if (folder.path / runs.ENVIRONMENT).exists() else {}
     content: dict[str, Any] = {
         "start": before.get("start", runs.now()),
         "resumed": [*before.get("resumed", []), *([runs.now()] if before else [])],
         "command_folder": Path.cwd().name,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu_count": os.cpu_count(),
-        "versions": {"alexnet_tf": version("alexnet_tf"), **{name: version(name) for name in packages}},
-        "git_commit": _git_commit(),
+        **runs.software(),
         "devices": [device.name for device in tf.config.list_logical_devices()],
         "replicas": strategy.num_replicas_in_sync,
     }
     runs.write_text(folder.path / runs.CONFIG, to_yaml(config))
     runs.write_json(folder.path / runs.DATASET, source.describe())
     runs.write_json(folder.path / runs.ENVIRONMENT, content)
-
-
-def _git_commit() -> str | None:
-    """The commit of the checkout that this package runs from, `-dirty` if it has changes; None outside one."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        # An installed package may lie inside a repository of its user's, which does not track it.
-        subprocess.run(
-            [*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=True, timeout=10
-        )
-        describe = [*git, "describe", "--always", "--dirty", "--abbrev=40"]
-        return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -1,0 +1,61 @@
+"""The first weights of a run, taken from another one."""
+
+import logging
+
+import keras
+
+from alexnet_tf.config import ConfigError
+from alexnet_tf.inference import load_run
+
+LISTED = 4
+
+logger = logging.getLogger(__name__)
+
+
+def start_from(network: keras.Model, path: str) -> None:
+    """Give a network the weights of a finished run, variable by variable of the same path.
+
+    The last layer keeps its own initial weights where it has another number of classes, which a line says.
+
+    Args:
+        network: A network of `model.build`.
+        path: The run's folder.
+
+    Raises:
+        ConfigError: If variables are missing there or have another shape.
+        RunError: If there is no run, or it has no final model.
+    """
+    source = load_run(path).model()
+    theirs = {variable.path: variable for variable in source.weights}
+    last = network.layers[-1].name
+    last_differs = source.output_shape != network.output_shape
+    taken = [
+        variable
+        for variable in network.weights
+        if not (last_differs and variable.path.startswith(f"{last}/"))
+    ]
+    problems = [
+        f"{variable.path} {list(variable.shape)} (there {found or 'nothing'})"
+        for variable in taken
+        if (found := _shape(theirs.get(variable.path))) != list(variable.shape)
+    ]
+    if problems:
+        more = f" and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
+        raise ConfigError(
+            f"init_from={path}: expected the weights of this model={network.name}; not there or of another shape: "
+            f"{', '.join(problems[:LISTED])}{more}"
+        )
+    for variable in taken:
+        variable.assign(theirs[variable.path])
+    if last_differs:
+        logger.warning(
+            "init_from=%s: %s starts afresh, with %d classes instead of %d",
+            path,
+            last,
+            network.output_shape[-1],
+            source.output_shape[-1],
+        )
+
+
+def _shape(variable: keras.Variable | None) -> list[int] | None:
+    return None if variable is None else list(variable.shape)

@@ -1,0 +1,107 @@
+"""`init_from`: the first weights of a run are the last ones of another."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from alexnet_tf.config import ConfigError
+from alexnet_tf.model import build
+from alexnet_tf.runs import RunError, WrongPathError, write_json
+from alexnet_tf.training.start import start_from
+
+LR = "optimizer.lr=1e-30"  # too small to move a float32
+
+
+@pytest.fixture(scope="module")
+def first(run, tmp_path_factory):
+    return run(
+        tmp_path_factory.mktemp("first") / "run", "training.steps=2", "training.checkpoint_every=never"
+    )
+
+
+def values(run) -> dict[str, np.ndarray]:
+    return {variable.path: variable.numpy() for variable in run.model().weights}
+
+
+def same(one, other) -> list[str]:
+    """The paths of variables that are equal."""
+    return [path for path, value in values(one).items() if (value == values(other)[path]).all()]
+
+
+def test_a_run_starts_from_another(run, tiny, first, tmp_path, caplog, monkeypatch):
+    monkeypatch.chdir(first.path.parent)
+    second = run(tmp_path / "second", LR, "training.steps=1", "seed=5", "init_from=run")
+    assert same(second, first) == list(values(first))
+    assert not caplog.records
+    assert second.config.init_from == str(first.path)  # absolute: the run may be used from elsewhere
+    fresh = build(replace(tiny().model, num_classes=10, input_channels=1), seed=5)
+    assert not any(
+        (new.numpy() == values(first)[new.path]).all() for new in fresh.weights if "kernel" in new.path
+    )
+
+
+def test_another_number_of_classes_starts_the_last_layer_afresh(run, tiny, first, tmp_path, caplog):
+    more = ["model.num_classes=12", f"init_from={first.path}"]
+    second = run(tmp_path / "second", LR, "training.steps=1", "seed=5", *more)
+    *below, kernel, bias = values(second)
+    assert values(second)[kernel].shape[1] == 12
+    assert all((values(second)[path] == values(first)[path]).all() for path in below)
+    fresh = build(replace(tiny().model, num_classes=12, input_channels=1), seed=5)
+    for variable in fresh.weights:
+        if variable.path in (kernel, bias):
+            np.testing.assert_allclose(values(second)[variable.path], variable.numpy(), atol=1e-25)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"init_from={first.path}: {kernel.split('/')[0]} starts afresh, with 12 classes instead of 10"
+    ]
+
+
+def test_a_resumed_run_goes_on_from_its_own_checkpoint(run, resume, first, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(first.path, source)
+    second = run(tmp_path / "second", "training.steps=3", f"init_from={source}")
+    reference = run(tmp_path / "reference", "training.steps=6", f"init_from={source}")
+    shutil.rmtree(source)  # not needed any more
+    longer = resume(second.path, "training.steps=6")
+    assert same(longer, reference) == list(values(reference))
+
+
+def test_what_does_not_fit_is_one_line(run, first, tmp_path):
+    wide = ["model.stages.conv2.units=20", f"init_from={first.path}"]
+    with pytest.raises(
+        ConfigError, match=r"conv2/kernel \[5, 5, 32, 20\] \(there \[5, 5, 32, \d+\]\), conv2/bias"
+    ) as caught:
+        run(tmp_path / "second", *wide)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "second").exists()
+
+
+def test_a_missing_layer_is_named(tiny_network, first):
+    before = [variable.numpy() for variable in tiny_network.weights]
+    with pytest.raises(ConfigError, match=r"extra/kernel \[.*\] \(there nothing\)"):
+        start_from(tiny_network, str(first.path))
+    assert all((new.numpy() == old).all() for new, old in zip(tiny_network.weights, before, strict=True))
+
+
+@pytest.fixture
+def tiny_network(tiny):
+    config = replace(tiny().model, num_classes=10, input_channels=1)
+    first, *others = config.stages.items()
+    stages = dict([first, ("extra", replace(first[1], pool=None)), *others])
+    return build(replace(config, stages=stages))
+
+
+def test_where_it_starts_from_must_be_a_finished_run(run, first, tmp_path):
+    with pytest.raises(WrongPathError, match="no such folder"):
+        run(tmp_path / "second", f"init_from={tmp_path / 'nowhere'}")
+    shutil.copytree(first.path, tmp_path / "running")
+    write_json(tmp_path / "running" / "status.json", {"state": "running"})
+    with pytest.raises(RunError, match=r"has no model.keras: the run is running"):
+        run(tmp_path / "second", f"init_from={tmp_path / 'running'}")
+    assert not (tmp_path / "second").exists()
+
+
+def test_resuming_takes_no_other_start(resume, first):
+    with pytest.raises(ConfigError, match=r"init_from: resume=.* goes on with the run's own config"):
+        resume(first.path, "init_from=elsewhere")
