@@ -73,10 +73,10 @@ class Dropout(keras.layers.Layer):
         scaling="train":  training: y = x / (1 - rate) where u >= rate, else 0    inference: y = x
         scaling="test":   training: y = x where u >= rate, else 0                 inference: y = x * (1 - rate)
 
-    `"test"` is the paper's way (section 4.2: "we use all the neurons but multiply their outputs by 0.5"). Inside a `mask_scope`, `u` is that of
-    the global batch, drawn statelessly from the key (scope's seed, CRC-32 of the layer's name, step). Outside any,
-    it comes from a `keras.random.SeedGenerator`, so that `fit` and saved models work as with Keras's own layer.
-    `u` is drawn in float32 whatever the layer's dtype: precisions share their masks.
+    `"test"` is the paper's way (section 4.2: "we use all the neurons but multiply their outputs by 0.5"). Inside a
+    `mask_scope`, `u` is that of the global batch, drawn statelessly from the key (scope's seed, CRC-32 of the layer's
+    name, step). Outside any, it comes from a `keras.random.SeedGenerator`, so that `fit` and saved models work as with
+    Keras's own layer. `u` is drawn in float32 whatever the layer's dtype: precisions share their masks.
 
     Example:
     >>> with mask_scope(seed=0, step=7, global_rows=4):
