@@ -103,10 +103,9 @@ def _windows(layer: keras.layers.Layer, width: int, channels: int) -> tuple[int,
 
     The maps have `width` columns and so many channels; zeros if no bump reaches anything.
     """
-    rows = ROWS
-    bumps = np.zeros((rows, rows, width, channels), np.float32)
-    bumps[np.arange(rows), np.arange(rows), width // 2] = 1
-    empty = np.asarray(layer(np.zeros((1, rows, width, channels), np.float32)))
+    bumps = np.zeros((ROWS, ROWS, width, channels), np.float32)
+    bumps[np.arange(ROWS), np.arange(ROWS), width // 2] = 1
+    empty = np.asarray(layer(np.zeros((1, ROWS, width, channels), np.float32)))
     reached = (np.asarray(layer(bumps)) != empty).any(axis=(2, 3))  # [row of the bump, row of the output]
     middle = reached.shape[1] // 2
     inside, following = (np.flatnonzero(reached[:, output]) for output in (middle, middle + 1))

@@ -16,9 +16,10 @@ def print_report(report: Report, console: Console) -> None:
     table = Table(
         title=report.name, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
     )
-    table.add_column("what", min_width=19)
-    for column in ("source says", "ours", "", "where"):
+    for column in ("what", "source says", "ours"):
         table.add_column(column, overflow="fold")
+    for column in ("", "where"):
+        table.add_column(column, no_wrap=True)
     for line in report.lines:
         verdict = "ok" if line.agrees else "DIFFERENT"
         style = None if line.agrees else "bold red"

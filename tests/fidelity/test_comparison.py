@@ -107,6 +107,13 @@ def test_lines_are_whole_in_a_narrow_terminal(report):
     assert "DIFFERENT" not in text
 
 
+def test_a_line_that_differs_stays_whole_in_a_narrow_terminal():
+    report = report_on("cifar_quick", "model.stages.conv2.pool.kind=max")
+    rows = [line for line in printed(report, 80).splitlines() if " ok " in line or "DIFFERENT" in line]
+    assert len(rows) == len(report.lines)
+    assert all(row.rstrip().endswith("layers-19pct") for row in rows)
+
+
 def test_numbers_are_shown_as_people_write_them():
     assert show(60965224) == "60,965,224"
     assert show([True, False]) == "yes no"
