@@ -9,6 +9,7 @@ from alexnet_tf.config.schema import (
     Activation,
     AdamConfig,
     AugmentConfig,
+    BiasInit,
     Config,
     CosineConfig,
     DataConfig,
@@ -23,7 +24,7 @@ from alexnet_tf.config.schema import (
     StepsConfig,
 )
 
-STAGE_PARTS = ("activation", "norm", "pool")
+STAGE_PARTS = ("activation", "norm", "map_norm", "pool")
 STRATEGIES = ("auto", "one_device", "mirrored")
 METHODS = ("bilinear", "bicubic", "area", "nearest", "lanczos3")
 AUGMENT_OPS = tuple(name for name in AugmentConfig.__dataclass_fields__ if name != "order")
@@ -156,11 +157,12 @@ def check_model(model: ModelConfig) -> None:
     _at_least("model.input_size", model.input_size, 1)
     _at_least("model.input_channels", model.input_channels, 1)
     _at_least("model.num_classes", model.num_classes, 2)
-    if model.lrn is not None:
-        _at_least("model.lrn.size", model.lrn.size, 1)
-        _at_least("model.lrn.k", model.lrn.k, 0, above=True)
-        _at_least("model.lrn.alpha", model.lrn.alpha, 0)
-        _at_least("model.lrn.beta", model.lrn.beta, 0)
+    for key, norm in (("model.lrn", model.lrn), ("model.map_norm", model.map_norm)):
+        if norm is not None:
+            _at_least(f"{key}.size", norm.size, 1)
+            _at_least(f"{key}.k", norm.k, 0, above=True)
+            _at_least(f"{key}.alpha", norm.alpha, 0)
+            _at_least(f"{key}.beta", norm.beta, 0)
     check_stages(model)
 
 
@@ -178,6 +180,10 @@ def check_stages(model: ModelConfig) -> None:
             raise ConfigError(f"{key}.kind=conv: a convolution cannot follow the dense stage {dense_before}")
         dense_before = name if stage.kind == StageKind.dense else None
         _check_stage(key, stage)
+        if stage.bias and model.bias_init != BiasInit.constant:
+            raise ConfigError(
+                f"{key}.bias={stage.bias:g}: expected 0, as model.bias_init={model.bias_init} draws the biases"
+            )
         _check_order(key, stage, stage.activation or model.activation)
     for name, stage in model.stages.items():
         if stage.units is None and name != last:
@@ -188,7 +194,7 @@ def check_stages(model: ModelConfig) -> None:
 
 
 def _check_stage(key: str, stage: StageConfig) -> None:
-    for part in ("units", "kernel", "stride", "columns"):
+    for part in ("units", "kernel", "stride", "columns", "adaptive_pool"):
         _at_least(f"{key}.{part}", getattr(stage, part), 1)
     _within(f"{key}.dropout", stage.dropout, 0, 1)
     _at_least(f"{key}.weight_std", stage.weight_std, 0)
@@ -206,6 +212,7 @@ def _check_order(key: str, stage: StageConfig, activation: Activation) -> None:
     has = {
         "activation": activation != Activation.linear,
         "norm": stage.norm != Norm.none,
+        "map_norm": stage.map_norm,
         "pool": stage.pool is not None and stage.pool.kind != PoolKind.none,
     }
     for part in stage.order:
@@ -215,8 +222,11 @@ def _check_order(key: str, stage: StageConfig, activation: Activation) -> None:
     for part, there in has.items():
         if there and part not in stage.order:
             raise ConfigError(f"{key}.order={stage.order}: expected {part} in it too, which the stage has")
-    if stage.kind == StageKind.dense and (has["pool"] or has["norm"] or stage.columns != 1):
-        raise ConfigError(f"{key}: a dense stage has no pool, no norm and one column")
+    for_maps = has["pool"] or has["norm"] or has["map_norm"] or stage.adaptive_pool or stage.columns != 1
+    if stage.kind == StageKind.dense and for_maps:
+        raise ConfigError(
+            f"{key}: a dense stage has no pool, no adaptive_pool, no norm, no map_norm and one column"
+        )
 
 
 def _check_last(key: str, stage: StageConfig, model: ModelConfig) -> None:

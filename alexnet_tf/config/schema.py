@@ -24,7 +24,11 @@ class Activation(StrEnum):
 
 
 class Init(StrEnum):
-    """How weights start; `normal` is N(0, `weight_std` of the stage), as the sources before 2015 have it."""
+    """How weights start.
+
+    `normal` is N(0, `weight_std` of the stage), as the sources before 2015 have it; `fan_in_uniform` is uniform within
+    +-1 / sqrt(fan-in), PyTorch's default for convolutions and dense layers.
+    """
 
     normal = "normal"
     glorot_uniform = "glorot_uniform"
@@ -32,6 +36,21 @@ class Init(StrEnum):
     he_uniform = "he_uniform"
     he_normal = "he_normal"
     lecun_normal = "lecun_normal"
+    fan_in_uniform = "fan_in_uniform"
+
+
+class BiasInit(StrEnum):
+    """How biases start: at the stage's `bias`, or uniform within +-1 / sqrt(fan-in) as in PyTorch."""
+
+    constant = "constant"
+    fan_in_uniform = "fan_in_uniform"
+
+
+class DropoutScaling(StrEnum):
+    """Whether values are divided by the kept share in training, or multiplied by it at test time as in 2012."""
+
+    train = "train"
+    test = "test"
 
 
 class StageKind(StrEnum):
@@ -49,7 +68,7 @@ class Norm(StrEnum):
     batch = "batch"
 
 
-class LRNConvention(StrEnum):
+class NormConvention(StrEnum):
     """Whether alpha multiplies the sum of squares over the window (paper) or their mean (2012 code, Caffe)."""
 
     sum = "sum"
@@ -57,7 +76,11 @@ class LRNConvention(StrEnum):
 
 
 class LRNScope(StrEnum):
-    """Whether the window of channels reaches across the columns of a stage or ends at a column's edge."""
+    """Whether the window of channels reaches across the network's columns or ends at a column's edge.
+
+    The network has as many columns as the stage with the most: in the paper's, the maps of conv1 and conv3 lie in two
+    as well, although their kernels see all that is below.
+    """
 
     across = "across"
     column = "column"
@@ -278,8 +301,20 @@ class LRNConfig:
     k: float = 2.0
     alpha: float = 1e-4
     beta: float = 0.75
-    convention: LRNConvention = LRNConvention.sum
+    convention: NormConvention = NormConvention.sum
     scope: LRNScope = LRNScope.across
+
+
+@dataclass(kw_only=True, slots=True)
+class MapNormConfig:
+    """Normalisation within each map over a window in space: the third norm of the authors' 2012 network file."""
+
+    size: int = 5
+    """Side of the window in pixels."""
+    k: float = 1.0
+    alpha: float = 1e-3
+    beta: float = 0.75
+    convention: NormConvention = NormConvention.mean
 
 
 @dataclass(kw_only=True, slots=True)
@@ -310,15 +345,21 @@ class StageConfig:
     """null: `model.activation`."""
     norm: Norm = Norm.none
     """`batch` takes its statistics over the rows of one replica, so results depend on the number of replicas."""
+    map_norm: bool = False
+    """Normalise within each map too, by `model.map_norm`."""
     pool: PoolConfig | None = field(default_factory=PoolConfig)
     """null, or `pool.kind=none`: no pooling."""
-    order: list[str] = field(default_factory=lambda: ["activation", "norm", "pool"])
+    order: list[str] = field(default_factory=lambda: ["activation", "norm", "map_norm", "pool"])
+    adaptive_pool: int | None = None
+    """Side in pixels that maps are brought to after all of `order`, by averages over bins that fit; null: as they are."""
     dropout: float = 0.0
     """Fraction of this stage's outputs that are dropped in training."""
+    init: Init | None = None
+    """null: `model.init`."""
     weight_std: float = 0.01
-    """Standard deviation of the initial weights under `model.init=normal`."""
+    """Standard deviation of the initial weights where they start `normal`."""
     bias: float = 0.0
-    """Initial value of the biases."""
+    """Initial value of the biases; 0 under `model.bias_init=fan_in_uniform`, which leaves no place for another."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -334,8 +375,12 @@ class ModelConfig:
     """null: taken from the data."""
     activation: Activation = Activation.relu
     init: Init = Init.normal
+    bias_init: BiasInit = BiasInit.constant
+    dropout_scaling: DropoutScaling = DropoutScaling.train
     lrn: LRNConfig | None = field(default_factory=LRNConfig)
     """The normalisation of every stage with `norm: lrn`; null switches it off everywhere."""
+    map_norm: MapNormConfig = field(default_factory=MapNormConfig)
+    """The normalisation of every stage with `map_norm: true`."""
     stages: dict[str, StageConfig] = MISSING
 
 

@@ -4,6 +4,7 @@ from alexnet_tf.model.alexnet import ACTIVATIONS, build, build_model, leaky_relu
 from alexnet_tf.model.convolution import ColumnConv2D
 from alexnet_tf.model.dropout import Dropout, mask_scope
 from alexnet_tf.model.lrn import LocalResponseNormalization
+from alexnet_tf.model.map_norm import WithinMapNormalization
 from alexnet_tf.model.pooling import Pool2D
 from alexnet_tf.model.summary import LayerRow, layer_table, total
 
@@ -14,6 +15,7 @@ __all__ = [
     "LayerRow",
     "LocalResponseNormalization",
     "Pool2D",
+    "WithinMapNormalization",
     "build",
     "build_model",
     "layer_table",

@@ -1,5 +1,7 @@
 """AlexNet and its relatives: a config's stages, one after the other, as a functional Keras model."""
 
+import functools
+import math
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +11,10 @@ import keras
 from alexnet_tf.config import ConfigError, compose_model
 from alexnet_tf.config.checks import check_model
 from alexnet_tf.config.schema import (
+    BiasInit,
     Init,
     LRNScope,
+    MapNormConfig,
     ModelConfig,
     Norm,
     PoolConfig,
@@ -21,6 +25,7 @@ from alexnet_tf.config.schema import (
 from alexnet_tf.model.convolution import ColumnConv2D
 from alexnet_tf.model.dropout import Dropout
 from alexnet_tf.model.lrn import LocalResponseNormalization
+from alexnet_tf.model.map_norm import WithinMapNormalization
 from alexnet_tf.model.pooling import Pool2D
 
 
@@ -47,6 +52,10 @@ INITIALIZERS: dict[str, Callable[..., keras.initializers.Initializer]] = {
     "he_uniform": keras.initializers.HeUniform,
     "he_normal": keras.initializers.HeNormal,
     "lecun_normal": keras.initializers.LecunNormal,
+    # A uniform distribution within +-b has the variance b^2 / 3.
+    "fan_in_uniform": functools.partial(
+        keras.initializers.VarianceScaling, scale=1 / 3, mode="fan_in", distribution="uniform"
+    ),
 }
 """Initial weights by name, beside `normal`, whose standard deviation a stage has of its own."""
 
@@ -58,7 +67,8 @@ def build(config: ModelConfig, *, dtype: str = "float32", seed: int = 0) -> kera
     """Builds the network that `config` describes.
 
     A stage's weighted layer has the stage's name, so variables are called `conv1/kernel`; what follows it is called
-    `conv1_relu` (or another activation), `conv1_norm`, `conv1_pool`, `fc6_dropout`. Map sizes stand in `conf/model/`.
+    `conv1_relu` (or another activation), `conv1_norm`, `conv1_map_norm`, `conv1_pool`, `conv1_adaptive_pool`,
+    `conv1_dropout`. Map sizes stand in `conf/model/`.
 
     Example:
     >>> model = build(config, seed=1)
@@ -88,7 +98,7 @@ def build(config: ModelConfig, *, dtype: str = "float32", seed: int = 0) -> kera
         if stage.kind == StageKind.dense and len(x.shape) == 4:
             x = keras.layers.Flatten(dtype=stage_dtype, name="flatten")(x)
         try:
-            for layer in _stage_layers(name, stage, config, stage_dtype, seed):
+            for layer in _stage_layers(name, stage, config, stage_dtype, seed, x.shape[-1]):
                 x = layer(x)
         except ValueError as error:  # a value or a size that does not fit, which the layer explains
             raise ConfigError(f"model.stages.{name}: {' '.join(str(error).split())}") from error
@@ -128,32 +138,41 @@ def build_model(
 
 
 def _stage_layers(
-    name: str, stage: StageConfig, config: ModelConfig, dtype: str, seed: int
+    name: str, stage: StageConfig, config: ModelConfig, dtype: str, seed: int, channels: int
 ) -> list[keras.layers.Layer]:
-    """The layers of one stage: weights, then activation, normalisation and pooling in its order, then dropout."""
-    layers = [_weighted(name, stage, config, dtype, seed)]
+    """The layers of one stage, above so many channels: weights, what its order says, adaptive pooling, dropout."""
+    layers = [_weighted(name, stage, config, dtype, seed, channels)]
     for part in stage.order:
         if part == "activation":
             layers += _activation(name, _activation_name(stage, config), dtype)
         elif part == "norm" and stage.norm != Norm.none:
             layers += _normalization(name, stage, config, dtype)
+        elif part == "map_norm" and stage.map_norm:
+            layers.append(_map_normalization(name, config.map_norm, dtype))
         elif part == "pool":
             layers += _pool(name, stage.pool, dtype)
-    if stage.dropout:
+    if stage.adaptive_pool:  # bins from floor(i H / out) to ceil((i + 1) H / out), as PyTorch's
         layers.append(
-            Dropout(stage.dropout, seed=_seed(seed, name, "dropout"), name=f"{name}_dropout", dtype=dtype)
+            keras.layers.AdaptiveAveragePooling2D(
+                stage.adaptive_pool, name=f"{name}_adaptive_pool", dtype=dtype
+            )
         )
+    if stage.dropout:
+        scaling, dropout_seed = str(config.dropout_scaling), _seed(seed, name, "dropout")
+        layers.append(Dropout(stage.dropout, scaling, dropout_seed, name=f"{name}_dropout", dtype=dtype))
     return layers
 
 
 def _weighted(
-    name: str, stage: StageConfig, config: ModelConfig, dtype: str, seed: int
+    name: str, stage: StageConfig, config: ModelConfig, dtype: str, seed: int, channels: int
 ) -> keras.layers.Layer:
     """The convolution or dense layer of a stage."""
     units = _units(stage, config)
+    fan_in = channels if stage.kind == StageKind.dense else stage.kernel**2 * channels // stage.columns
+    init = stage.init or config.init
     common: dict[str, Any] = {
-        "kernel_initializer": _kernel_initializer(config.init, stage.weight_std, _seed(seed, name, "kernel")),
-        "bias_initializer": keras.initializers.Constant(stage.bias),
+        "kernel_initializer": _kernel_initializer(init, stage.weight_std, _seed(seed, name, "kernel")),
+        "bias_initializer": _bias_initializer(config, stage.bias, fan_in, _seed(seed, name, "bias")),
         "dtype": dtype,
         "name": name,
     }
@@ -191,11 +210,23 @@ def _normalization(
         alpha=lrn.alpha,
         beta=lrn.beta,
         convention=str(lrn.convention),
-        columns=stage.columns if lrn.scope == LRNScope.column else 1,
+        columns=max(each.columns for each in config.stages.values()) if lrn.scope == LRNScope.column else 1,
         name=f"{name}_norm",
         dtype=dtype,
     )
     return [layer]
+
+
+def _map_normalization(name: str, norm: MapNormConfig, dtype: str) -> keras.layers.Layer:
+    return WithinMapNormalization(
+        norm.size,
+        norm.k,
+        norm.alpha,
+        norm.beta,
+        str(norm.convention),
+        name=f"{name}_map_norm",
+        dtype=dtype,
+    )
 
 
 def _pool(name: str, pool: PoolConfig | None, dtype: str) -> list[keras.layers.Layer]:
@@ -210,6 +241,15 @@ def _kernel_initializer(init: str, std: float, seed: int) -> keras.initializers.
     if init == Init.normal:
         return keras.initializers.RandomNormal(stddev=std, seed=seed)
     return INITIALIZERS[init](seed=seed)
+
+
+def _bias_initializer(
+    config: ModelConfig, bias: float, fan_in: int, seed: int
+) -> keras.initializers.Initializer:
+    if config.bias_init == BiasInit.fan_in_uniform:
+        bound = 1 / math.sqrt(fan_in)
+        return keras.initializers.RandomUniform(-bound, bound, seed=seed)
+    return keras.initializers.Constant(bias)
 
 
 def _seed(seed: int, *path: str) -> int:

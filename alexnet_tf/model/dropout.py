@@ -21,6 +21,8 @@ class _Scope:
     global_rows: int | tf.Tensor
 
 
+SCALINGS = ("train", "test")
+
 # MirroredStrategy traces each replica in a thread of its own, and each has its own first row.
 _ACTIVE = threading.local()
 
@@ -64,14 +66,14 @@ def mask_scope(
 
 @keras.saving.register_keras_serializable(package="alexnet_tf")
 class Dropout(keras.layers.Layer):
-    """Sets a fraction of its inputs to zero in training and scales the others up, so that the mean stays.
+    """Sets a fraction of its inputs to zero in training, and scales so that training and inference agree in the mean.
 
     Formula, with `u` uniform in [0, 1) for each value:
 
-        training:  y = x / (1 - rate) where u >= rate, else 0
-        inference: y = x
+        scaling="train":  training: y = x / (1 - rate) where u >= rate, else 0    inference: y = x
+        scaling="test":   training: y = x where u >= rate, else 0                 inference: y = x * (1 - rate)
 
-    The paper multiplies by 0.5 at test time instead: the same in expectation. Inside a `mask_scope`, `u` is that of
+    `"test"` is the paper's way (section 4.2: "we use all the neurons but multiply their outputs by 0.5"). Inside a `mask_scope`, `u` is that of
     the global batch, drawn statelessly from the key (scope's seed, CRC-32 of the layer's name, step). Outside any,
     it comes from a `keras.random.SeedGenerator`, so that `fit` and saved models work as with Keras's own layer.
     `u` is drawn in float32 whatever the layer's dtype: precisions share their masks.
@@ -82,20 +84,24 @@ class Dropout(keras.layers.Layer):
 
     Args:
         rate: Fraction of the inputs to drop, in [0, 1).
+        scaling: When values are scaled: `"train"` or `"test"`.
         seed: Seed of the generator that is used outside any `mask_scope`.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Input and output: floats `[rows, ...]`.
 
     Raises:
-        ValueError: `rate` is out of range.
+        ValueError: An argument is out of range.
     """
 
-    def __init__(self, rate: float, seed: int = 0, **kwargs: Any) -> None:
+    def __init__(self, rate: float, scaling: str = "train", seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not 0 <= rate < 1:
             raise ValueError(f"Invalid rate. Expected a fraction in [0, 1). Received: rate={rate}")
+        if scaling not in SCALINGS:
+            raise ValueError(f"Invalid scaling. Expected one of {SCALINGS}. Received: scaling={scaling!r}")
         self.rate = rate
+        self.scaling = str(scaling)
         self.seed = seed
         if rate > 0:
             self.seed_generator = keras.random.SeedGenerator(seed)
@@ -105,8 +111,11 @@ class Dropout(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Drops values of `[rows, ...]` in training."""
-        if not training or self.rate == 0:
+        if self.rate == 0:
             return inputs
+        keep = 1 - self.rate
+        if not training:
+            return inputs if self.scaling == "train" else inputs * tf.constant(keep, inputs.dtype)
         scope: _Scope | None = getattr(_ACTIVE, "scope", None)
         if scope is None:
             uniform = keras.random.uniform(tf.shape(inputs), dtype="float32", seed=self.seed_generator)
@@ -114,8 +123,8 @@ class Dropout(keras.layers.Layer):
             uniform = tf.ensure_shape(
                 self._rows_of_global_batch(tf.shape(inputs, tf.int64), scope), inputs.shape
             )
-        scaled = inputs * tf.constant(1 / (1 - self.rate), inputs.dtype)
-        return tf.where(uniform >= self.rate, scaled, tf.zeros_like(scaled))
+        kept = inputs * tf.constant(1 / keep, inputs.dtype) if self.scaling == "train" else inputs
+        return tf.where(uniform >= self.rate, kept, tf.zeros_like(kept))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """The input's shape."""
@@ -123,7 +132,7 @@ class Dropout(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, to be built again from."""
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+        return {**super().get_config(), "rate": self.rate, "scaling": self.scaling, "seed": self.seed}
 
     def _rows_of_global_batch(self, shape: tf.Tensor, scope: _Scope) -> tf.Tensor:
         """Uniform float32 numbers for the local rows, `shape`, cut out of those for the global batch."""

@@ -115,9 +115,8 @@ def test_output_equals_the_network_written_out_in_tensorflow(tiny_config):
     def norm(x, windows):
         return x / (2 + 0.1 * (x**2 @ windows)) ** 0.75
 
-    across = (np.abs(np.subtract.outer(range(4), range(4))) <= 2).astype(float)
     per_column = np.kron(np.eye(2), np.ones((2, 2)))
-    x = norm(tf.nn.relu(tf.nn.conv2d(images, k1, 1, "SAME") + b1), across)
+    x = norm(tf.nn.relu(tf.nn.conv2d(images, k1, 1, "SAME") + b1), per_column)
     x = tf.nn.max_pool2d(x, 3, 2, "VALID")
     x = tf.nn.relu(tf.nn.conv2d(x, k2, 1, "SAME") + b2)  # grouped, by the kernel's depth
     x = tf.reshape(norm(x, per_column), [2, -1])
@@ -230,7 +229,7 @@ def test_lrn_scope(tiny_config):
         model = build(tiny_config({"lrn": {"scope": scope}}))
         return [layer.columns for layer in model.layers if isinstance(layer, LocalResponseNormalization)]
 
-    assert (columns("across"), columns("column")) == ([1, 1], [1, 2])
+    assert (columns("across"), columns("column")) == ([1, 1], [2, 2])  # conv1's maps lie in two columns too
 
 
 def test_order_of_a_stage(tiny_config):
@@ -357,7 +356,7 @@ def test_an_exported_saved_model_gives_the_same_logits(tiny_config, tmp_path):
             r"stages\.conv2\.padding=some: expected same, valid or a number",
         ),
         (
-            {"stages": {"conv2": {"columns": 3, "units": 6}}},
+            {"lrn": {"scope": "across"}, "stages": {"conv2": {"columns": 3, "units": 6}}},
             r"layer 'conv2'\. Expected a multiple .*Received: 4 channels",
         ),
         (
@@ -366,7 +365,7 @@ def test_an_exported_saved_model_gives_the_same_logits(tiny_config, tmp_path):
         ),
         (
             {"stages": {"conv2": {"order": ["norm", "lrn"]}}},
-            r"conv2\.order=lrn: expected one of activation, norm, pool",
+            r"conv2\.order=lrn: expected one of activation, norm, map_norm, pool",
         ),
         (
             {"stages": {"conv2": {"order": ["norm", "norm"]}}},
@@ -380,7 +379,7 @@ def test_an_exported_saved_model_gives_the_same_logits(tiny_config, tmp_path):
         ({"stages": {"fc3": {"pool": {"kind": "max"}}}}, r"stages\.fc3: a dense stage has no pool"),
         (
             {"stages": {"fc3": {"columns": 2}}},
-            r"stages\.fc3: a dense stage has no pool, no norm and one column",
+            r"stages\.fc3: a dense stage has no pool, no adaptive_pool, no norm, no map_norm and one column",
         ),
         (
             {"stages": {"fc4": {"activation": None}}},

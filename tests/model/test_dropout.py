@@ -78,6 +78,21 @@ def test_is_the_identity_in_inference_and_at_rate_zero():
         np.testing.assert_array_equal(Dropout(0.0)(x, training=True), x)
 
 
+def test_scaling_at_test_time_keeps_what_training_keeps_and_multiplies_in_inference():
+    x = np.arange(1.0, 321, dtype="float32").reshape(8, 40)
+    layer = Dropout(0.25, "test", name="fc6_dropout")
+    with mask_scope(1, 3, global_rows=8):
+        y = layer(x, training=True).numpy()
+    kept = drop(rate=0.25) > 0  # the same mask as with the other scaling
+    assert 0 < kept.sum() < kept.size
+    np.testing.assert_array_equal(y, np.where(kept, x, 0))
+    np.testing.assert_array_equal(layer(x, training=False), x * np.float32(0.75))
+    np.testing.assert_array_equal(Dropout(0.0, "test")(x, training=False), x)
+    half = Dropout(0.25, "test", dtype="mixed_float16")(x, training=False)
+    assert half.dtype == "float16"
+    np.testing.assert_array_equal(half, x.astype("float16") * np.float16(0.75))
+
+
 def test_outside_any_scope_masks_follow_the_layers_own_seed():
     first, second = Dropout(0.5, seed=4), Dropout(0.5, seed=4)
     masks = [first(ONES, training=True).numpy() for _ in range(2)]
@@ -153,13 +168,21 @@ def test_mirrored_replicas_take_their_own_rows():
 
 
 def test_config_round_trip():
-    layer = Dropout(0.3, seed=7, name="d", dtype="mixed_float16")
+    layer = Dropout(0.3, "test", seed=7, name="d", dtype="mixed_float16")
     again = keras.layers.deserialize(keras.layers.serialize(layer))
     assert again.get_config() == layer.get_config()
-    assert (again.rate, again.seed) == (0.3, 7)
+    assert (again.rate, again.scaling, again.seed) == (0.3, "test", 7)
+    stored = layer.get_config()
+    del stored["scaling"]  # a model of before there was a choice
+    assert Dropout.from_config(stored).scaling == "train"
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1, 1.5])
 def test_wrong_arguments(rate):
     with pytest.raises(ValueError, match=rf"Expected a fraction in \[0, 1\)\. Received: rate={rate}"):
         Dropout(rate)
+
+
+def test_an_unknown_scaling():
+    with pytest.raises(ValueError, match=r"Expected one of \('train', 'test'\)\. Received: scaling='never'"):
+        Dropout(0.5, "never")

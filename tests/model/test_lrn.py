@@ -127,7 +127,7 @@ def test_config_round_trip():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"size": 0}, r"Expected a window of at least 1 channel\. Received: size=0"),
+        ({"size": 0}, r"Expected a window of at least 1\. Received: size=0"),
         ({"k": 0}, r"Expected a positive number\. Received: k=0"),
         ({"alpha": -1}, r"Expected numbers that are not negative\. Received: alpha=-1"),
         ({"convention": "max"}, r"Expected one of \('sum', 'mean'\)\. Received: convention='max'"),
