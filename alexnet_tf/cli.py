@@ -227,12 +227,10 @@ def _print_config(config: "Config") -> None:
     names = ("order", *config.augment.order)
     content["augment"] = {name: value for name, value in content["augment"].items() if name in names}
     default = to_dict(StageConfig())
-    content["model"]["stages"] = {
-        name: ", ".join(
-            f"{key}={value}" for key, value in stage.items() if value != default[key] or key == "kind"
-        )
-        for name, stage in content["model"]["stages"].items()
-    }
+    stages = content["model"].get("stages", {})  # networks of keras.applications have none
+    for name, stage in stages.items():
+        differing = [key for key, value in stage.items() if value != default[key] or key == "kind"]
+        stages[name] = ", ".join(f"{key}={stage[key]}" for key in differing)
 
     def grow(tree: Tree, values: dict[str, Any]) -> Tree:
         for key, value in values.items():

@@ -10,7 +10,10 @@ import pytest
 WRONG = [
     (["train", "model=alexnt"], "model=alexnt: no such choice. Expected one of: alexnet, "),
     (["train", "model.droput=1"], "model.droput: no such key. Expected one of: name, input_size"),
-    (["train", "+model.droput=1"], "droput: no such key of ModelConfig. Expected one of: name, input_size"),
+    (
+        ["train", "+model.droput=1"],
+        "droput: no such key of StagedModelConfig. Expected one of: name, input_size",
+    ),
     (["train", "optimizer.lr=fast"], "optimizer.lr=fast: Expected float"),
     (
         ["train", "data=cifar10", "model=alexnet", "augment=mean_only"],

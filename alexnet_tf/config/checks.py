@@ -8,6 +8,7 @@ from typing import Any
 from alexnet_tf.config.schema import (
     Activation,
     AdamConfig,
+    ApplicationConfig,
     AugmentConfig,
     BiasInit,
     Config,
@@ -20,11 +21,14 @@ from alexnet_tf.config.schema import (
     PoolKind,
     SGDConfig,
     StageConfig,
+    StagedModelConfig,
     StageKind,
     StepsConfig,
 )
 
 STAGE_PARTS = ("activation", "norm", "map_norm", "pool")
+APPLICATION_SIZE = 32
+"""The smallest input of VGG-16 and ResNet-50, which halve it five times."""
 STRATEGIES = ("auto", "one_device", "mirrored")
 METHODS = ("bilinear", "bicubic", "area", "nearest", "lanczos3")
 AUGMENT_OPS = tuple(name for name in AugmentConfig.__dataclass_fields__ if name != "order")
@@ -157,16 +161,28 @@ def check_model(model: ModelConfig) -> None:
     _at_least("model.input_size", model.input_size, 1)
     _at_least("model.input_channels", model.input_channels, 1)
     _at_least("model.num_classes", model.num_classes, 2)
+    if isinstance(model, ApplicationConfig):
+        _at_least("model.input_size", model.input_size, APPLICATION_SIZE)
+    elif isinstance(model, StagedModelConfig):
+        _check_norms(model)
+        check_stages(model)
+    else:
+        raise ConfigError(
+            f"model={model.name}: expected model.stages or model.application, came neither. A file of your own names "
+            f"another in its defaults ([alexnet, _self_]) or a schema ([/schema/model@_here_: staged, _self_])"
+        )
+
+
+def _check_norms(model: StagedModelConfig) -> None:
     for key, norm in (("model.lrn", model.lrn), ("model.map_norm", model.map_norm)):
         if norm is not None:
             _at_least(f"{key}.size", norm.size, 1)
             _at_least(f"{key}.k", norm.k, 0, above=True)
             _at_least(f"{key}.alpha", norm.alpha, 0)
             _at_least(f"{key}.beta", norm.beta, 0)
-    check_stages(model)
 
 
-def check_stages(model: ModelConfig) -> None:
+def check_stages(model: StagedModelConfig) -> None:
     """Raise `ConfigError` for the first stage that contradicts itself or those before it."""
     if not model.stages:
         raise ConfigError(f"model.stages: {model.name} has none; expected at least one")
@@ -229,7 +245,7 @@ def _check_order(key: str, stage: StageConfig, activation: Activation) -> None:
         )
 
 
-def _check_last(key: str, stage: StageConfig, model: ModelConfig) -> None:
+def _check_last(key: str, stage: StageConfig, model: StagedModelConfig) -> None:
     """The last stage yields the logits; not so when the one that did was removed."""
     activation = stage.activation or model.activation
     units = {None, model.num_classes}
@@ -389,6 +405,8 @@ def _check_training(config: Config) -> None:
 
 
 def _has_max_pool(model: ModelConfig) -> bool:
+    if not isinstance(model, StagedModelConfig):
+        return True  # VGG-16 after each block, ResNet-50 after its first convolution
     return any(stage.pool is not None and stage.pool.kind == PoolKind.max for stage in model.stages.values())
 
 

@@ -73,7 +73,7 @@ def compose_model(
     """
     _require_list(overrides)
     model = compose(["augment=center", *overrides]).model
-    merged = OmegaConf.merge(OmegaConf.structured(schema.ModelConfig), to_dict(model))
+    merged = OmegaConf.merge(OmegaConf.structured(type(model)), to_dict(model))
     try:
         result = OmegaConf.to_object(OmegaConf.merge(merged, dict(changes or {})))
     except (OmegaConfBaseException, TypeError) as error:
@@ -124,6 +124,7 @@ def from_dict(content: Mapping[str, Any], overrides: Iterable[str] = ()) -> sche
     _require_list(overrides)
     base = OmegaConf.structured(schema.Config)
     try:
+        base.model = OmegaConf.structured(_model_schema(content.get("model", {})))
         for group in ("optimizer", "schedule"):
             name = content.get(group, {}).get("name")
             nodes = {n: node for (g, n), node in schema.SCHEMAS.items() if g == f"schema/{group}"}
@@ -135,6 +136,14 @@ def from_dict(content: Mapping[str, Any], overrides: Iterable[str] = ()) -> sche
         raise ConfigError(explain(error)) from error
     assert isinstance(merged, DictConfig)
     return resolve(merged)
+
+
+def _model_schema(content: Mapping[str, Any]) -> type[schema.ModelConfig]:
+    """The class of a stored network, told by the key that only it has."""
+    for key, kind in (("stages", schema.StagedModelConfig), ("application", schema.ApplicationConfig)):
+        if key in content:
+            return kind
+    raise ConfigError(f"model: expected the key stages or application, came {', '.join(content) or 'none'}")
 
 
 def is_compose_error(error: BaseException) -> bool:
@@ -258,15 +267,19 @@ def _type_at(key: str) -> Any:
     """The type that the schema gives to a dotted key, or None where it leaves that open."""
     kind: Any = schema.Config
     for part in key.split("."):
-        kind = (
-            get_type_hints(kind).get(part) if dataclasses.is_dataclass(kind) else get_args(kind)[1:] or None
-        )
+        kind = _field_type(kind, part) if dataclasses.is_dataclass(kind) else get_args(kind)[1:] or None
         kind = kind[0] if isinstance(kind, tuple) else kind  # the value type of `dict[str, X]`
         if type(None) in get_args(kind):
             kind = get_args(kind)[0]  # X of `X | None`
         if kind is None:
             return None
     return kind
+
+
+def _field_type(kind: Any, name: str) -> Any:
+    """The type of a dataclass's field, or of the field that a member of its group has beside it."""
+    members = [node for node in schema.SCHEMAS.values() if issubclass(node, kind)]
+    return next((hints[name] for hints in map(get_type_hints, [kind, *members]) if name in hints), None)
 
 
 def _siblings(key: str, owner: Any = None) -> str:
@@ -276,8 +289,14 @@ def _siblings(key: str, owner: Any = None) -> str:
     section, _, entry = parent.rpartition(".")
     if owner is None and section and get_args(_type_at(section))[1:] == (kind,):
         return f"Is there a {entry!r} in {section}? Its keys are {', '.join(_names(kind))}"
-    members = [node for (group, _), node in schema.SCHEMAS.items() if group == f"schema/{parent}"]
+    choices = {name: node for (group, name), node in schema.SCHEMAS.items() if group == f"schema/{parent}"}
+    members = list(choices.values())
     if members and name in {field for node in members for field in _names(node)}:
+        if owner is kind:  # the base of them all: a file that says of no member that it is of its kind
+            return (
+                f"The file names no schema: give it defaults of another file, or one of "
+                f"{', '.join(f'[/schema/{parent}@_here_: {choice}, _self_]' for choice in choices)}"
+            )
         return (
             f"Only other choices of {parent}= have it. {_choices('', _names(owner)) if owner else ''}".strip()
         )

@@ -23,6 +23,13 @@ class Activation(StrEnum):
     linear = "linear"
 
 
+class Application(StrEnum):
+    """The networks of `keras.applications` that are here."""
+
+    vgg16 = "vgg16"
+    resnet50 = "resnet50"
+
+
 class Init(StrEnum):
     """How weights start.
 
@@ -364,7 +371,7 @@ class StageConfig:
 
 @dataclass(kw_only=True, slots=True)
 class ModelConfig:
-    """A network as an ordered dict of stages."""
+    """What every network has."""
 
     name: str = MISSING
     input_size: int = MISSING
@@ -373,6 +380,12 @@ class ModelConfig:
     """null: taken from the data."""
     num_classes: int | None = None
     """null: taken from the data."""
+
+
+@dataclass(kw_only=True, slots=True)
+class StagedModelConfig(ModelConfig):
+    """A network as an ordered dict of stages."""
+
     activation: Activation = Activation.relu
     init: Init = Init.normal
     bias_init: BiasInit = BiasInit.constant
@@ -382,6 +395,13 @@ class ModelConfig:
     map_norm: MapNormConfig = field(default_factory=MapNormConfig)
     """The normalisation of every stage with `map_norm: true`."""
     stages: dict[str, StageConfig] = MISSING
+
+
+@dataclass(kw_only=True, slots=True)
+class ApplicationConfig(ModelConfig):
+    """A network as `keras.applications` builds it, with its initializers and without weights."""
+
+    application: Application = MISSING
 
 
 # ---------------------------------------------------------------------------------- optimizer and schedule
@@ -609,6 +629,8 @@ class Config:
 
 SCHEMAS: dict[tuple[str | None, str], Any] = {
     (None, "schema"): Config,
+    ("schema/model", "staged"): StagedModelConfig,
+    ("schema/model", "application"): ApplicationConfig,
     ("schema/optimizer", "sgd"): SGDConfig,
     ("schema/optimizer", "adam"): AdamConfig,
     ("schema/schedule", "constant"): ConstantConfig,

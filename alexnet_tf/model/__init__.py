@@ -1,6 +1,7 @@
 """Networks: the functional builder, its layers, and a table of what a model holds and costs."""
 
-from alexnet_tf.model.alexnet import ACTIVATIONS, build, build_model, leaky_relu
+from alexnet_tf.model.alexnet import ACTIVATIONS, leaky_relu
+from alexnet_tf.model.builder import build, build_model
 from alexnet_tf.model.convolution import ColumnConv2D
 from alexnet_tf.model.dropout import Dropout, mask_scope
 from alexnet_tf.model.lrn import LocalResponseNormalization

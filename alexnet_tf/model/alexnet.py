@@ -1,29 +1,24 @@
-"""AlexNet and its relatives: a config's stages, one after the other, as a functional Keras model."""
+"""AlexNet and its relatives: a config's stages, one after the other, applied to images."""
 
-import functools
-import math
-import zlib
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
-from alexnet_tf.config import ConfigError, compose_model
-from alexnet_tf.config.checks import check_model
+from alexnet_tf.config import ConfigError
 from alexnet_tf.config.schema import (
-    BiasInit,
-    Init,
     LRNScope,
     MapNormConfig,
-    ModelConfig,
     Norm,
     PoolConfig,
     PoolKind,
     StageConfig,
+    StagedModelConfig,
     StageKind,
 )
 from alexnet_tf.model.convolution import ColumnConv2D
 from alexnet_tf.model.dropout import Dropout
+from alexnet_tf.model.initializers import bias_initializer, kernel_initializer, part_seed
 from alexnet_tf.model.lrn import LocalResponseNormalization
 from alexnet_tf.model.map_norm import WithinMapNormalization
 from alexnet_tf.model.pooling import Pool2D
@@ -46,55 +41,29 @@ ACTIVATIONS: dict[str, Callable[[Any], Any] | None] = {
 }
 """A stage's nonlinearity by name."""
 
-INITIALIZERS: dict[str, Callable[..., keras.initializers.Initializer]] = {
-    "glorot_uniform": keras.initializers.GlorotUniform,
-    "glorot_normal": keras.initializers.GlorotNormal,
-    "he_uniform": keras.initializers.HeUniform,
-    "he_normal": keras.initializers.HeNormal,
-    "lecun_normal": keras.initializers.LecunNormal,
-    # A uniform distribution within +-b has the variance b^2 / 3.
-    "fan_in_uniform": functools.partial(
-        keras.initializers.VarianceScaling, scale=1 / 3, mode="fan_in", distribution="uniform"
-    ),
-}
-"""Initial weights by name, beside `normal`, whose standard deviation a stage has of its own."""
 
-DTYPES = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
-"""Keras's dtype policies that a model can be built in."""
-
-
-def build(config: ModelConfig, *, dtype: str = "float32", seed: int = 0) -> keras.Model:
-    """Builds the network that `config` describes.
+def apply_stages(
+    images: keras.KerasTensor, config: StagedModelConfig, dtype: str, seed: int
+) -> keras.KerasTensor:
+    """The logits of the network that `config` describes.
 
     A stage's weighted layer has the stage's name, so variables are called `conv1/kernel`; what follows it is called
     `conv1_relu` (or another activation), `conv1_norm`, `conv1_map_norm`, `conv1_pool`, `conv1_adaptive_pool`,
     `conv1_dropout`. Map sizes stand in `conf/model/`.
 
-    Example:
-    >>> model = build(config, seed=1)
-    >>> model(np.zeros((1, 224, 224, 3), "float32")).shape
-    TensorShape([1, 1000])
-
     Args:
-        config: The stages; `num_classes` and `input_channels` must be set.
-        dtype: The dtype policy of every layer: `float32`, `float64`, `mixed_bfloat16` or `mixed_float16`. No global
-            policy is read or set. In the mixed policies the last stage computes in float32.
-        seed: Seed of the initial weights, each stage's own by its name, and of dropout outside a `mask_scope`.
-
-    Returns:
-        A functional model from images `[N, input_size, input_size, input_channels]` to logits `[N, num_classes]`,
-        without softmax; float64 if `dtype` is, else float32.
+        images: `[N, input_size, input_size, input_channels]`.
+        config: Checked, with its number of classes.
+        dtype: The policy of every layer but the last, which computes in the dtype of the images.
+        seed: Seed of the initial weights and of dropout.
 
     Raises:
-        ConfigError: A value is missing or unknown, stages do not follow on one another, or a map becomes too small.
+        ConfigError: Stages do not follow on one another, or a map becomes too small.
     """
-    _check(config, dtype)
-    size, channels = config.input_size, config.input_channels
-    outer_dtype = "float64" if dtype == "float64" else "float32"
-    images = x = keras.Input((size, size, channels), dtype=outer_dtype, name="images")
+    x = images
     *_, last = config.stages
     for name, stage in config.stages.items():
-        stage_dtype = outer_dtype if name == last else dtype
+        stage_dtype = images.dtype if name == last else dtype
         if stage.kind == StageKind.dense and len(x.shape) == 4:
             x = keras.layers.Flatten(dtype=stage_dtype, name="flatten")(x)
         try:
@@ -102,43 +71,11 @@ def build(config: ModelConfig, *, dtype: str = "float32", seed: int = 0) -> kera
                 x = layer(x)
         except ValueError as error:  # a value or a size that does not fit, which the layer explains
             raise ConfigError(f"model.stages.{name}: {' '.join(str(error).split())}") from error
-    return keras.Model(images, x, name=config.name)
-
-
-def build_model(
-    name: str = "alexnet",
-    num_classes: int = 1000,
-    activation: str | None = None,
-    *,
-    dtype: str = "float32",
-    seed: int = 0,
-    **overrides: Any,
-) -> keras.Model:
-    """Builds a named network of `conf/model/`.
-
-    Example:
-    >>> model = build_model("alexnet", num_classes=10, activation="tanh", stages={"fc6": {"dropout": 0.0}})
-
-    Args:
-        name: Such as `alexnet`, `alexnet_small` or `cifar_quick`.
-        num_classes: Units of the last stage.
-        activation: The nonlinearity of every stage without one of its own; None: the network's.
-        dtype: The dtype policy of every layer, as for `build`.
-        seed: Seed of the initial weights.
-        **overrides: Other keys of the network's config, nested ones as dicts; `lrn=None` switches LRN off.
-
-    Returns:
-        An untrained functional model from preprocessed images `[N, S, S, C]` to logits `[N, num_classes]`.
-
-    Raises:
-        ConfigError: With one line that names the key, what was expected and what came.
-    """
-    changes = {"num_classes": num_classes, **({"activation": activation} if activation else {}), **overrides}
-    return build(compose_model([f"model={name}"], changes), dtype=dtype, seed=seed)
+    return x
 
 
 def _stage_layers(
-    name: str, stage: StageConfig, config: ModelConfig, dtype: str, seed: int, channels: int
+    name: str, stage: StageConfig, config: StagedModelConfig, dtype: str, seed: int, channels: int
 ) -> list[keras.layers.Layer]:
     """The layers of one stage, above so many channels: weights, what its order says, adaptive pooling, dropout."""
     layers = [_weighted(name, stage, config, dtype, seed, channels)]
@@ -158,21 +95,23 @@ def _stage_layers(
             )
         )
     if stage.dropout:
-        scaling, dropout_seed = str(config.dropout_scaling), _seed(seed, name, "dropout")
+        scaling, dropout_seed = str(config.dropout_scaling), part_seed(seed, name, "dropout")
         layers.append(Dropout(stage.dropout, scaling, dropout_seed, name=f"{name}_dropout", dtype=dtype))
     return layers
 
 
 def _weighted(
-    name: str, stage: StageConfig, config: ModelConfig, dtype: str, seed: int, channels: int
+    name: str, stage: StageConfig, config: StagedModelConfig, dtype: str, seed: int, channels: int
 ) -> keras.layers.Layer:
     """The convolution or dense layer of a stage."""
     units = _units(stage, config)
     fan_in = channels if stage.kind == StageKind.dense else stage.kernel**2 * channels // stage.columns
     init = stage.init or config.init
     common: dict[str, Any] = {
-        "kernel_initializer": _kernel_initializer(init, stage.weight_std, _seed(seed, name, "kernel")),
-        "bias_initializer": _bias_initializer(config, stage.bias, fan_in, _seed(seed, name, "bias")),
+        "kernel_initializer": kernel_initializer(init, stage.weight_std, part_seed(seed, name, "kernel")),
+        "bias_initializer": bias_initializer(
+            config.bias_init, stage.bias, fan_in, part_seed(seed, name, "bias")
+        ),
         "dtype": dtype,
         "name": name,
     }
@@ -197,7 +136,7 @@ def _activation(name: str, activation: str, dtype: str) -> list[keras.layers.Lay
 
 
 def _normalization(
-    name: str, stage: StageConfig, config: ModelConfig, dtype: str
+    name: str, stage: StageConfig, config: StagedModelConfig, dtype: str
 ) -> list[keras.layers.Layer]:
     if stage.norm == Norm.batch:  # Keras's own defaults: momentum 0.99, epsilon 0.001
         return [keras.layers.BatchNormalization(name=f"{name}_norm", dtype=dtype)]
@@ -237,45 +176,15 @@ def _pool(name: str, pool: PoolConfig | None, dtype: str) -> list[keras.layers.L
     ]
 
 
-def _kernel_initializer(init: str, std: float, seed: int) -> keras.initializers.Initializer:
-    if init == Init.normal:
-        return keras.initializers.RandomNormal(stddev=std, seed=seed)
-    return INITIALIZERS[init](seed=seed)
-
-
-def _bias_initializer(
-    config: ModelConfig, bias: float, fan_in: int, seed: int
-) -> keras.initializers.Initializer:
-    if config.bias_init == BiasInit.fan_in_uniform:
-        bound = 1 / math.sqrt(fan_in)
-        return keras.initializers.RandomUniform(-bound, bound, seed=seed)
-    return keras.initializers.Constant(bias)
-
-
-def _seed(seed: int, *path: str) -> int:
-    """A seed of its own for each part of the network, the same in every process and unmoved by other stages."""
-    return zlib.crc32("/".join([str(seed), *path]).encode())
-
-
 def _padding(padding: str) -> str | int:
     return int(padding) if padding.isdigit() else padding
 
 
-def _units(stage: StageConfig, config: ModelConfig) -> int:
+def _units(stage: StageConfig, config: StagedModelConfig) -> int:
     units = config.num_classes if stage.units is None else stage.units
-    assert units is not None  # see _check
+    assert units is not None  # see builder._check
     return units
 
 
-def _activation_name(stage: StageConfig, config: ModelConfig) -> str:
+def _activation_name(stage: StageConfig, config: StagedModelConfig) -> str:
     return str(stage.activation or config.activation)
-
-
-def _check(config: ModelConfig, dtype: str) -> None:
-    """Raise a ConfigError for what does not make a network."""
-    for key in ("num_classes", "input_channels"):
-        if getattr(config, key) is None:
-            raise ConfigError(f"model.{key}=None: expected a positive number to build {config.name} with")
-    if dtype not in DTYPES:
-        raise ConfigError(f"dtype={dtype}: expected one of {', '.join(DTYPES)}")
-    check_model(config)

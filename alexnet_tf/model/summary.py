@@ -55,7 +55,7 @@ def _row(layer: keras.layers.Layer) -> LayerRow:
 
 def _macs(layer: keras.layers.Layer, output_shape: tuple[int | None, ...]) -> int:
     """A convolution applies its kernel `[k, k, channels / columns, filters]` at every pixel, a dense layer once."""
-    if isinstance(layer, ColumnConv2D):
+    if isinstance(layer, ColumnConv2D | keras.layers.Conv2D):
         height, width, _ = output_shape
         return (height or 0) * (width or 0) * math.prod(layer.kernel.shape)
     if isinstance(layer, keras.layers.Dense):

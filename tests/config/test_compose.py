@@ -12,12 +12,14 @@ from alexnet_tf.config import ConfigError, compose, compose_model, from_dict, to
 from alexnet_tf.config.schema import (
     Activation,
     AdamConfig,
+    ApplicationConfig,
     ConstantConfig,
     CosineConfig,
     Init,
     PlateauConfig,
     Precision,
     SGDConfig,
+    StagedModelConfig,
     StepsConfig,
 )
 
@@ -82,6 +84,8 @@ def test_the_defaults_are_the_digits():
         ("schedule=plateau", PlateauConfig),
         ("schedule=steps", StepsConfig),
         ("schedule=cosine", CosineConfig),
+        ("model=alexnet_owt", StagedModelConfig),
+        ("model=vgg16", ApplicationConfig),
     ],
 )
 def test_members_with_fields_of_their_own_have_a_class_of_their_own(choice, kind):
@@ -166,6 +170,26 @@ def test_a_config_of_another_version_is_explained():
     assert "\n" not in str(caught.value)
 
 
+def test_a_stored_network_is_told_by_the_key_that_only_it_has():
+    assert type(from_dict(to_dict(compose(["model=resnet50"]))).model) is ApplicationConfig
+    content = to_dict(compose(["model=alexnet_code2012"]))
+    assert type(from_dict(content).model) is StagedModelConfig
+    for newer in ("map_norm", "bias_init", "dropout_scaling"):  # a run of before there were these
+        del content["model"][newer]
+    for stage in content["model"]["stages"].values():
+        for newer in ("map_norm", "adaptive_pool", "init"):
+            del stage[newer]
+        stage["order"] = [part for part in stage["order"] if part != "map_norm"]
+    old = from_dict(content).model
+    assert (old.stages["conv2"].map_norm, old.stages["conv2"].init, old.dropout_scaling) == (
+        False,
+        None,
+        "train",
+    )
+    with pytest.raises(ConfigError, match=r"^model: expected the key stages or application, came name$"):
+        from_dict({**content, "model": {"name": "mine"}})
+
+
 def test_compose_model_needs_no_data():
     model = compose_model(["model=alexnet", "model.activation=gelu"], {"stages": {"conv1": {"units": 64}}})
     assert (model.num_classes, model.input_channels, model.stages["conv1"].units) == (1000, 3, 64)
@@ -196,6 +220,30 @@ def test_a_user_adds_files_to_the_groups(folder):
     assert list(config.model.stages) == ["conv1", "conv2", "conv3", "fc10"]
     with pytest.raises(ConfigError, match="model=mine: no such choice"):
         compose(["model=mine"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "name: mine\ninput_size: 32\nstages: {fc: {kind: dense, activation: linear}}\n",
+            r"model/mine\.yaml: model\.stages: no such key\. The file names no schema.*/schema/model@_here_: staged, _self_",
+        ),
+        (
+            "name: mine\ninput_size: 32\n",
+            r"^model=mine: expected model\.stages or model\.application, came neither",
+        ),
+    ],
+)
+def test_a_users_network_that_names_no_schema(folder, text, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        compose(["model=mine"], config_dir=folder("model/mine.yaml", text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_users_network_of_its_own_stages(folder):
+    text = "defaults: [/schema/model@_here_: staged, _self_]\nname: mine\ninput_size: 8\nstages: {fc: {kind: dense, activation: linear}}\n"
+    assert list(compose(["model=mine"], config_dir=folder("model/mine.yaml", text)).model.stages) == ["fc"]
 
 
 WRONG_FILES = [

@@ -5,25 +5,23 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from alexnet_tf.config.schema import ModelConfig
+from alexnet_tf.config.schema import StagedModelConfig
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 
 
-def read(name: str, changes: dict[str, Any]) -> ModelConfig:
-    layers = [
-        OmegaConf.structured(ModelConfig),
-        OmegaConf.load(CONF / f"{name}.yaml"),
-        OmegaConf.create(changes),
-    ]
+def read(name: str, changes: dict[str, Any]) -> StagedModelConfig:
+    file = OmegaConf.load(CONF / f"{name}.yaml")
+    assert file.pop("defaults") == [{"/schema/model@_here_": "staged"}, "_self_"]
+    layers = [OmegaConf.structured(StagedModelConfig), file, OmegaConf.create(changes)]
     return OmegaConf.to_object(OmegaConf.merge(*layers))
 
 
 @pytest.fixture(scope="session")
-def model_config() -> Callable[..., ModelConfig]:
+def model_config() -> Callable[..., StagedModelConfig]:
     """A config of `conf/model/` by name, for ten classes and three channels unless the changes say otherwise."""
 
-    def make(name: str, changes: dict[str, Any] | None = None) -> ModelConfig:
+    def make(name: str, changes: dict[str, Any] | None = None) -> StagedModelConfig:
         return read(name, {"num_classes": 10, "input_channels": 3, **(changes or {})})
 
     return make
@@ -45,11 +43,15 @@ TINY = {
 
 
 @pytest.fixture(scope="session")
-def tiny_config() -> Callable[..., ModelConfig]:
+def tiny_config() -> Callable[..., StagedModelConfig]:
     """A network of a few hundred parameters with everything in it; changes are merged in."""
 
-    def make(changes: dict[str, Any] | None = None) -> ModelConfig:
-        layers = [OmegaConf.structured(ModelConfig), OmegaConf.create(TINY), OmegaConf.create(changes or {})]
+    def make(changes: dict[str, Any] | None = None) -> StagedModelConfig:
+        layers = [
+            OmegaConf.structured(StagedModelConfig),
+            OmegaConf.create(TINY),
+            OmegaConf.create(changes or {}),
+        ]
         return OmegaConf.to_object(OmegaConf.merge(*layers))
 
     return make

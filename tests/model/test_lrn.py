@@ -32,6 +32,24 @@ def reference(x, size, k, alpha, beta, convention="sum", columns=1):
     return y
 
 
+def reference_gradient(x, upstream, size, k, alpha, beta, convention="sum", columns=1):
+    """The gradient of sum(upstream * y) by the derivative of the formula, written out."""
+    weight = alpha / size if convention == "mean" else alpha
+    per_column = len(x) // columns
+    gradient = np.zeros_like(x)
+    for i in range(len(x)):
+        window = [
+            j
+            for j in range(i - size // 2, i + (size - 1) // 2 + 1)
+            if 0 <= j < len(x) and j // per_column == i // per_column
+        ]
+        base = k + weight * sum(x[j] ** 2 for j in window)
+        gradient[i] += upstream[i] * base**-beta
+        for j in window:
+            gradient[j] -= upstream[i] * x[i] * beta * base ** (-beta - 1) * weight * 2 * x[j]
+    return gradient
+
+
 def plain(x, size, k, alpha, beta, convention="sum", columns=1):
     """The same by shifts of one tensor, for TensorFlow to differentiate."""
     weight = alpha / size if convention == "mean" else alpha
@@ -70,10 +88,51 @@ def test_gradient_equals_automatic_differentiation_of_the_formula(setting, x):
     )
 
 
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_gradient_equals_the_formulas_derivative(setting, x):
+    upstream = np.random.default_rng(2).normal(size=x.shape)
+    inputs = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        y = LocalResponseNormalization(**setting, dtype="float64")(inputs)
+    gradient = tape.gradient(y, inputs, tf.constant(upstream)).numpy()
+    for place in np.ndindex(x.shape[:-1]):
+        expected = reference_gradient(x[place], upstream[place], **setting)
+        np.testing.assert_allclose(gradient[place], expected, rtol=1e-11, atol=1e-12)
+
+
+def value_and_gradient_of(function, x, upstream):
+    x = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = function(x)
+    return y, tape.gradient(y, x, tf.constant(upstream))
+
+
 def test_equals_tensorflow_whose_radius_is_half_the_window():
-    x = np.random.default_rng(3).normal(0, 10, (2, 3, 3, 16)).astype("float32")
-    theirs = tf.nn.local_response_normalization(x, depth_radius=2, bias=2.0, alpha=1e-2, beta=0.75)
-    np.testing.assert_allclose(LocalResponseNormalization(5, 2.0, 1e-2, 0.75)(x), theirs, rtol=1e-5)
+    rng = np.random.default_rng(3)
+    x, upstream = (rng.normal(0, 10, (2, 3, 3, 16)).astype("float32") for _ in range(2))
+    settings = {"depth_radius": 2, "bias": 2.0, "alpha": 1e-2, "beta": 0.75}
+    theirs = value_and_gradient_of(lambda x: tf.nn.local_response_normalization(x, **settings), x, upstream)
+    ours = value_and_gradient_of(LocalResponseNormalization(5, 2.0, 1e-2, 0.75), x, upstream)
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 40])
+def test_equals_pytorch_in_the_convention_mean(size):
+    # PyTorch pads with size//2 zeros below and (size - 1)//2 above and averages, zeros included: alpha over size, and
+    # the same window as ours for even sizes too.
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    rng = np.random.default_rng(size)
+    x, upstream = (rng.normal(0, 3, (2, 3, 4, 12)) for _ in range(2))
+    layer = LocalResponseNormalization(size, 1.5, 0.3, 0.75, "mean", dtype="float64")
+    ours = value_and_gradient_of(layer, x, upstream)
+    theirs_x = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
+    theirs = torch.nn.LocalResponseNorm(size, alpha=0.3, beta=0.75, k=1.5)(theirs_x)
+    theirs.backward(torch.tensor(upstream.transpose(0, 3, 1, 2)))
+    np.testing.assert_allclose(ours[0], theirs.detach().numpy().transpose(0, 2, 3, 1), rtol=1e-12)
+    np.testing.assert_allclose(ours[1], theirs_x.grad.numpy().transpose(0, 2, 3, 1), rtol=1e-11, atol=1e-13)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
