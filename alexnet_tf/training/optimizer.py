@@ -70,7 +70,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
         """Hold the rate in float64: Keras's float32 is off by 2e-8 of 0.01, which shows in training in float64."""
         if isinstance(self._learning_rate, keras.Variable):  # else it is a schedule of Keras
             self._untrack_variable(self._learning_rate)
-            self._learning_rate = keras.Variable(
+            self._learning_rate: Any = keras.Variable(
                 learning_rate, dtype="float64", trainable=False, name="learning_rate"
             )
 

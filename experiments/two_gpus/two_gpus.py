@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alexnet_tf.config import ConfigError, compose, compose_model
-from alexnet_tf.config.schema import ModelConfig
+from alexnet_tf.config.schema import ModelConfig, StagedModelConfig
 
 if TYPE_CHECKING:  # wrong use is found before TensorFlow is imported
     import keras
@@ -61,19 +61,18 @@ def network(name: str, overrides: list[str]) -> ModelConfig:
     """
     choice = [f"model={name}", *overrides]
     found = compose_model(choice)
-    columns = {stage.columns for stage in found.stages.values()}
-    if max(columns) != 2:
-        raise ConfigError(
-            f"--model {name}: expected a network of 2 columns, such as alexnet, came {max(columns)}"
-        )
-    for key, stage in list(found.stages.items())[:-1]:
+    stages = found.stages if isinstance(found, StagedModelConfig) else {}
+    columns = max((stage.columns for stage in stages.values()), default=1)
+    if columns != 2:
+        raise ConfigError(f"--model {name}: expected a network of 2 columns, such as alexnet, came {columns}")
+    for key, stage in list(stages.items())[:-1]:
         if stage.units % 2:
             raise ConfigError(
                 f"model.stages.{key}.units={stage.units}: expected an even number, half for a device"
             )
     # Across columns, LRN would read two maps of the other column at the edge; the 2012 code normalises within a column.
     # Dropout would not change the traffic: each device would draw its half of the mask.
-    changes: dict[str, Any] = {"stages": {key: {"dropout": 0.0} for key in found.stages}}
+    changes: dict[str, Any] = {"stages": {key: {"dropout": 0.0} for key in stages}}
     if found.lrn is not None:
         changes["lrn"] = {"scope": "column"}
     return compose_model(choice, changes)

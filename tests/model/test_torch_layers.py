@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.model import ColumnConv2D, LocalResponseNormalization, Pool2D
+from alexnet_tf.model import ColumnConv2D, Pool2D
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
 
@@ -29,15 +29,6 @@ def both(layer, theirs, images):
 def assert_equal(ours, theirs):
     for our, their in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(our, their, rtol=1e-11, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("size", "k", "alpha", "beta"), [(5, 1.0, 1e-4, 0.75), (5, 2.0, 0.3, 0.75), (3, 0.5, 2.0, 0.4)]
-)
-def test_lrn_that_divides_alpha_by_n(size, k, alpha, beta):
-    images = np.random.default_rng(0).normal(0, 60, (2, 3, 4, 12))
-    layer = LocalResponseNormalization(size, k, alpha, beta, convention="mean", dtype="float64")
-    assert_equal(*both(layer, torch.nn.LocalResponseNorm(size, alpha, beta, k), images))
 
 
 @pytest.mark.parametrize(("padding", "stride", "columns"), [(0, 4, 1), (2, 1, 2), (1, 2, 4)])
