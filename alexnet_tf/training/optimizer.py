@@ -50,6 +50,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
     ) -> None:
         # The base class must not know of the decay, or it would apply its own decoupled one.
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        self._keep_rate_exactly(learning_rate)
         if not 0 <= momentum < 1:
             raise ValueError(
                 f"Argument `momentum` is out of range. Expected 0 <= momentum < 1. Received: {momentum}"
@@ -64,6 +65,14 @@ class CoupledSGD(keras.optimizers.Optimizer):
         self._rates: dict[str, Any] = {}
         self._decays: dict[str, Any] = {}
         self._gates: dict[str, Any] = {}
+
+    def _keep_rate_exactly(self, learning_rate: Any) -> None:
+        """Hold the rate in float64: Keras's float32 is off by 2e-8 of 0.01, which shows in training in float64."""
+        if isinstance(self._learning_rate, keras.Variable):  # else it is a schedule of Keras
+            self._untrack_variable(self._learning_rate)
+            self._learning_rate: Any = keras.Variable(
+                learning_rate, dtype="float64", trainable=False, name="learning_rate"
+            )
 
     def build(self, variables: list[Any]) -> None:
         """Create one momentum for each variable, and the rate, decay and gate of each group."""

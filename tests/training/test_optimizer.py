@@ -20,11 +20,7 @@ GROUPS = {
     "biases": {"match": "bias$", "learning_rate": 0.02, "weight_decay": 0.0, "trainable": True},
     "late": {"match": "^fc", "learning_rate": 0.003, "weight_decay": 0.25, "trainable": True},
 }
-LR, MOMENTUM, DECAY = (
-    2**-5,
-    0.9,
-    0.125,
-)  # the optimizer's own rate is a float32 variable of Keras: exact in it
+LR, MOMENTUM, DECAY = 2**-5, 0.9, 0.125  # the SGD of Keras holds its rate in float32: exact in it
 RATES = {
     "conv/kernel": (LR, DECAY),
     "conv/bias": (0.02, 0.0),
@@ -188,6 +184,17 @@ def test_a_group_can_start_frozen():
         optimizer.apply(tensors(step), variables)
     for variable, start in zip(variables, values().values(), strict=True):
         assert np.array_equal(variable.numpy(), start) == variable.path.startswith("fc")
+
+
+def test_the_rate_is_kept_to_the_last_bit():
+    optimizer = CoupledSGD(0.01)
+    assert float(optimizer.learning_rate.numpy()) == optimizer.get_config()["learning_rate"] == 0.01
+    optimizer.learning_rate = 0.003
+    assert float(optimizer.learning_rate.numpy()) == 0.003
+    assert [variable.path.split("/")[-1] for variable in optimizer.variables] == [
+        "iteration",
+        "learning_rate",
+    ]
 
 
 def test_the_decay_of_keras_is_another():
