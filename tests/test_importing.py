@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from alexnet_tf.config import ConfigError
 from alexnet_tf.data import DataError
-from alexnet_tf.evaluation import evaluate_run
+from alexnet_tf.evaluation import Settings, evaluate_runs
 from alexnet_tf.importing import (
     RECIPES,
     STATE_DICTS,
@@ -245,7 +245,8 @@ def test_evaluation_on_a_folder_of_images(tmp_path, caplog):
     plan = plan_import(tmp_path / "net.safetensors", tmp_path / "run", "alexnet_owt", overrides)
     run = load_run(import_weights(plan).path)
     assert run.class_names == ["class0", "class1"]  # the data's own, as there are as many
-    assert evaluate_run(run, "train").examples == 6
+    (found,) = evaluate_runs([run], Settings(split="train"))
+    assert found.scores.examples == 6
     write_json(run.path / DATASET, {**run.dataset(), "fingerprint": None})  # as if the data had come later
     load_run(run.path).load_source()
     assert not caplog.records
