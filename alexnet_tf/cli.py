@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -32,6 +32,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+sweeps = typer.Typer(help="Sweeps and studies: go on with one.", no_args_is_help=True)
+app.add_typer(sweeps, name="sweep")
 
 Run = Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)]
 
@@ -134,6 +137,32 @@ def summary(
     _print_table(network.name, ["layer", "kind", "output", "parameters", "multiply-accumulates"], rows)
 
 
+Sweep = Annotated[Path, typer.Argument(help="A sweep's folder.", show_default=False)]
+
+
+@sweeps.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def resume(
+    context: typer.Context,
+    folder: Sweep,
+    skip_failed: Annotated[bool, typer.Option(help="Leave alone what failed.")] = False,
+) -> None:
+    """Run what is missing or unfinished, as the sweep was started: `alexnet sweep resume SWEEP`.
+
+    An override or option of Hydra given after it (hydra/launcher=joblib, seed=0,1,2) takes the place of that of its key.
+    """
+    from alexnet_tf.studies import resume_command
+
+    arguments, origin = resume_command(folder, context.args, skip_failed=skip_failed)
+    if origin is None:
+        print(
+            "the folder that the sweep was started in is gone; relative paths count from here",
+            file=sys.stderr,
+        )
+    else:
+        os.chdir(origin)
+    _run_hydra(arguments)
+
+
 def main() -> None:
     """Run the command; wrong input is one line on standard error, and the exit status says what kind it was."""
     arguments = sys.argv[1:]
@@ -165,12 +194,14 @@ def _run_hydra(arguments: list[str]) -> None:
         resolve,
     )
 
+    _check_options(arguments)
     register_schemas()
     Plugins.instance().register(StudySweeper)  # Hydra's own discovery does not see an editable installation
     full_error = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them its way
     sys.argv = ["alexnet train", *arguments]
     single: list[tuple[DictConfig, list[str]]] = []
+    origin, sweeping = Path.cwd(), os.getpid()
 
     def task(composed: DictConfig) -> dict[str, Any] | None:
         """A job of a sweep runs in a child process; a single run starts when Hydra is done, out of its reach."""
@@ -178,7 +209,15 @@ def _run_hydra(arguments: list[str]) -> None:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             from alexnet_tf.studies import run_job
 
-            return run_job(resolve(composed), overrides)
+            os.chdir(origin)  # a launcher's worker may be elsewhere
+            try:
+                return run_job(resolve(composed), overrides)
+            except (
+                SystemExit
+            ):  # a signal came: in this process the sweep ends, a worker of a launcher only says so
+                if os.getpid() == sweeping:
+                    raise
+                return None
         single.append((composed, overrides))
         return None
 
@@ -192,6 +231,20 @@ def _run_hydra(arguments: list[str]) -> None:
         raise ConfigError(explain(error)) from error
     for composed, overrides in single:
         _train(resolve(composed), overrides)
+
+
+def _check_options(arguments: list[str]) -> None:
+    """Refuse an unknown option in one line, where Hydra's parser prints its usage of several."""
+    from hydra._internal.utils import get_args_parser
+
+    from alexnet_tf.config import ConfigError
+
+    def fail(message: str) -> NoReturn:
+        raise ConfigError(f"{message}. See alexnet train --help")
+
+    parser = get_args_parser()
+    parser.error = fail  # type: ignore[method-assign]
+    parser.parse_args(arguments)
 
 
 def _train(config: "Config", overrides: list[str]) -> None:

@@ -20,7 +20,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_alexnet(
-    *arguments: str, cwd: Path, env: dict[str, str] | None = None
+    *arguments: str, cwd: Path, env: dict[str, str] | None = None, timeout: float = 240
 ) -> "subprocess.CompletedProcess[str]":
     """`python -m alexnet_tf` with arguments, its output captured."""
     command = [sys.executable, "-m", "alexnet_tf", *arguments]
@@ -30,7 +30,7 @@ def run_alexnet(
         env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=timeout,
         check=False,
     )
 

@@ -23,7 +23,7 @@ from alexnet_tf.studies.study import (
     load_study,
     load_trials,
 )
-from alexnet_tf.studies.sweep import make_job, run_job
+from alexnet_tf.studies.sweep import make_job, resume_command, run_job
 
 __all__ = [
     "Arm",
@@ -44,6 +44,7 @@ __all__ = [
     "make_job",
     "paired_difference",
     "paired_ratio",
+    "resume_command",
     "run_job",
     "summarize",
     "time_to_error",

@@ -1,5 +1,6 @@
-"""SIGINT and SIGTERM as a request to stop after the present step."""
+"""SIGINT and SIGTERM as a request to stop after the present step, and a pipe whose end is one too."""
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -37,3 +38,17 @@ class StopSignal:
     def _restore(self) -> None:
         while self._previous:
             signal.signal(*self._previous.popitem())
+
+
+def stop_at_end_of(descriptor: int) -> None:
+    """Send this process SIGTERM when the other end of a pipe is closed.
+
+    A parent that is killed cannot pass a signal on, but the system closes its end of the pipe, on every Unix.
+    """
+
+    def watch() -> None:
+        while os.read(descriptor, 1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="end of input", daemon=True).start()
