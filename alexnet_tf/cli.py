@@ -4,6 +4,7 @@ Everything heavy is imported inside the verbs, so that `alexnet --help` answers 
 """
 
 import contextlib
+import json
 import os
 import re
 import sys
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-sweeps = typer.Typer(help="Sweeps and studies: go on with one.", no_args_is_help=True)
+sweeps = typer.Typer(help="Sweeps and studies: how far one is, and going on with it.", no_args_is_help=True)
 app.add_typer(sweeps, name="sweep")
 
 Run = Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)]
@@ -161,6 +162,26 @@ def resume(
     else:
         os.chdir(origin)
     _run_hydra(arguments)
+
+
+@sweeps.command()
+def status(
+    folder: Sweep,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until nothing runs or waits.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print data for programs instead.")] = False,
+) -> None:
+    """Show every job: done, running with time left, stopped, failed and why, waiting, dead."""
+    from alexnet_tf.config import ConfigError
+    from alexnet_tf.runs import SweepFolder
+    from alexnet_tf.studies import print_status, read_standings, standings_dict
+
+    if not as_json:
+        print_status(folder, watch=watch)
+        return
+    if watch:
+        raise ConfigError("--watch: expected without --json, which prints once")
+    sweep = SweepFolder.open(folder)
+    print(json.dumps(standings_dict(sweep, read_standings(sweep)), indent=2))
 
 
 def main() -> None:

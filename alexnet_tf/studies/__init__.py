@@ -12,6 +12,7 @@ from alexnet_tf.studies.measures import (
     summarize,
     time_to_error,
 )
+from alexnet_tf.studies.progress import print_status, read_standings, standings_dict
 from alexnet_tf.studies.report import Report, write_report
 from alexnet_tf.studies.study import (
     Arm,
@@ -44,8 +45,11 @@ __all__ = [
     "make_job",
     "paired_difference",
     "paired_ratio",
+    "print_status",
+    "read_standings",
     "resume_command",
     "run_job",
+    "standings_dict",
     "summarize",
     "time_to_error",
     "write_report",
