@@ -200,9 +200,8 @@ def _run_hydra(arguments: list[str]) -> None:
     """Hand the arguments to Hydra, which composes the config and calls back."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
-    from hydra.core.plugins import Plugins
     from hydra.types import RunMode
-    from hydra_plugins.alexnet_tf.sweeper import StudySweeper
+    from hydra_plugins.alexnet_tf.registration import register
     from omegaconf import DictConfig
 
     from alexnet_tf.config import (
@@ -217,7 +216,7 @@ def _run_hydra(arguments: list[str]) -> None:
 
     _check_options(arguments)
     register_schemas()
-    Plugins.instance().register(StudySweeper)  # Hydra's own discovery does not see an editable installation
+    register()
     full_error = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them its way
     sys.argv = ["alexnet train", *arguments]

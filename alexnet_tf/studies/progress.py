@@ -1,5 +1,6 @@
 """How far a sweep is: the standing of every job, as a table, a live table or plain data. Imports no TensorFlow."""
 
+import contextlib
 import math
 import time
 from collections import Counter
@@ -121,10 +122,22 @@ def _active(sweep: SweepFolder, standings: Sequence[Standing]) -> bool:
     return is_locked(sweep.path) or any(item.state == State.running for item in standings)
 
 
-def status_table(sweep: SweepFolder, standings: Sequence[Standing]) -> RenderableType:
-    """The standings for people: a line of counts, a row for each job, and how to go on where nobody works on it."""
+def counts_line(sweep: SweepFolder, standings: Sequence[Standing]) -> str:
+    """How many jobs are in each state."""
     counts = Counter(item.state for item in standings)
     said = ", ".join(f"{counts[state]} {state}" for state in map(str, STYLES) if counts[state])
+    return f"{sweep.path}: {len(standings)} jobs: {said or 'none'}"
+
+
+def hint_line(sweep: SweepFolder, standings: Sequence[Standing]) -> str:
+    """How to go on with a sweep that is unfinished and that nobody works on, else nothing."""
+    if _active(sweep, standings) or all(item.state == State.finished for item in standings):
+        return ""
+    return f"nobody works on it; go on with: alexnet sweep resume {sweep.path}"
+
+
+def status_table(standings: Sequence[Standing]) -> Table:
+    """A row for each job."""
     table = Table(box=None, pad_edge=False)
     for name in ("job", "state", "done"):
         table.add_column(name, no_wrap=name != "job", overflow="fold")
@@ -133,11 +146,7 @@ def status_table(sweep: SweepFolder, standings: Sequence[Standing]) -> Renderabl
     table.add_column("why", overflow="fold")
     for item in standings:
         table.add_row(*_row(item))
-    parts: list[RenderableType] = [Text(f"{sweep.path}: {len(standings)} jobs: {said or 'none'}"), table]
-    unfinished = counts[State.finished] < len(standings)
-    if unfinished and not _active(sweep, standings):
-        parts.append(Text(f"nobody works on it; go on with: alexnet sweep resume {sweep.path}"))
-    return Group(*parts)
+    return table
 
 
 def _row(item: Standing) -> list[RenderableType]:
@@ -163,20 +172,21 @@ def print_status(path: Path, *, watch: bool = False) -> None:
     Raises:
         RunError: If it is no sweep, or its manifest is damaged.
     """
-    sweep, console = SweepFolder.open(path), Console(highlight=False)
+    sweep, console = SweepFolder.open(path), Console(highlight=False, markup=False)
     standings = read_standings(sweep)
     if not (watch and console.is_terminal):
-        console.print(status_table(sweep, standings))
+        console.print(counts_line(sweep, standings), soft_wrap=True)
+        console.print(status_table(standings))
+        if hint := hint_line(sweep, standings):
+            console.print(hint, soft_wrap=True)
         return
-    with Live(console=console, auto_refresh=False) as live:
-        try:
-            while True:
-                standings.sort(key=lambda item: LIVELY.index(item.state))
-                live.update(status_table(sweep, standings), refresh=True)
-                if not any(item.state in (State.running, State.pending) for item in standings):
-                    return
-                time.sleep(REFRESH_SECONDS)
-                sweep = SweepFolder.open(path)  # a study adds jobs when its tuning is done
-                standings = read_standings(sweep)
-        except KeyboardInterrupt:
-            return
+    with Live(console=console, auto_refresh=False) as live, contextlib.suppress(KeyboardInterrupt):
+        while True:
+            rows = sorted(standings, key=lambda item: LIVELY.index(item.state))
+            lines = [Text(line(sweep, standings)) for line in (counts_line, hint_line)]
+            live.update(Group(*lines, status_table(rows)), refresh=True)
+            if not any(item.state in (State.running, State.pending) for item in standings):
+                return
+            time.sleep(REFRESH_SECONDS)
+            sweep = SweepFolder.open(path)  # a study adds jobs when its tuning is done
+            standings = read_standings(sweep)

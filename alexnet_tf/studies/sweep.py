@@ -3,7 +3,9 @@
 import contextlib
 import hashlib
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -27,6 +29,7 @@ from alexnet_tf.runs import (
     WrongPathError,
     is_locked,
 )
+from alexnet_tf.studies.places import job_environment
 
 NOT_IDENTITY = ("run_dir", "resume", "study")
 """Keys that say where a run goes, not what it is."""
@@ -117,7 +120,8 @@ def run_job(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     run.write_status(State.pending)  # what the last attempt said is no more
     _say(f"{run.name}: started")
     started = time.monotonic()
-    code, received = _train_in_child(run)
+    with job_environment(config.strategy) as environment:
+        code, received = _train_in_child(run, environment)
     state = run.status()["state"]
     if received is not None and code != 0:
         if state != State.stopped:  # it had not come to its first step
@@ -131,6 +135,19 @@ def run_job(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     if received is not None:
         raise SystemExit(STOPPED)
     return status
+
+
+def stop_jobs(runs: Sequence[RunFolder], seconds: float) -> None:
+    """Ask those of these runs that train on this machine to save and stop, and wait for them."""
+    for run in runs:
+        status = run.status()
+        here = status.get("host") == socket.gethostname()
+        if (
+            status["state"] == State.running and here and is_locked(run.path)
+        ):  # so its process lives, and is no other
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(status["pid"]), signal.SIGTERM)
+    wait_until_free(runs, seconds)
 
 
 def wait_until_free(runs: Sequence[RunFolder], seconds: float) -> bool:
@@ -151,7 +168,7 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _train_in_child(run: RunFolder) -> tuple[int, signal.Signals | None]:
+def _train_in_child(run: RunFolder, environment: dict[str, str]) -> tuple[int, signal.Signals | None]:
     """Start `python -m alexnet_tf.training RUN`, pass on signals, and wait: its exit status, and the signal if one came."""
     command = [sys.executable, "-m", "alexnet_tf.training", str(run.path), "--stop-at-end-of-input"]
     received: list[signal.Signals] = []
@@ -169,7 +186,12 @@ def _train_in_child(run: RunFolder) -> tuple[int, signal.Signals | None]:
         (run.path / LOG).open("ab") as log,
         _handling(forward),
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         ) as child,
     ):
         children.append(child)

@@ -2,11 +2,14 @@
 
 import contextlib
 import importlib.util
+import os
 import signal
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.plugins import Plugins
@@ -102,9 +105,8 @@ class SweepRunner:
         """Refuse a launcher whose package is missing, which Hydra would say in a traceback."""
         target = str(self.config.hydra.launcher.get("_target_", ""))
         package = ".".join(target.split(".")[:2])
-        if package.startswith("hydra_plugins.") and importlib.util.find_spec(package) is None:
-            choice = self.config.hydra.runtime.choices["hydra/launcher"]
-            raise ConfigError(f"hydra/launcher={choice}: needs {package}; install alexnet_tf[sweep]")
+        if package.startswith("hydra_plugins."):
+            require(package, f"hydra/launcher={self.config.hydra.runtime.choices['hydra/launcher']}")
 
     def _exit(self) -> None:
         """Say how many jobs did not finish, and leave with that as the status."""
@@ -185,9 +187,25 @@ class SweepRunner:
         )
         with open_dict(self.config):
             self.config.hydra.sweep.dir = str(path)  # where launchers put what they write
+            self._share(self.config.hydra.launcher)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.context, task_function=self.task, config=self.config
         )
+
+    def _share(self, launcher: DictConfig) -> None:
+        """Fill in what this machine decides, and make a place for each job that runs on it at once."""
+        from alexnet_tf.studies.places import PLACES, visible_gpus
+
+        gpus = len(visible_gpus())
+        if "n_jobs" in launcher:
+            if launcher.n_jobs is None:
+                launcher.n_jobs = gpus or 2
+            places = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="alexnet-places-")))
+            for number in range(launcher.n_jobs if launcher.n_jobs > 0 else os.cpu_count() or 1):
+                (places / f"{number:03d}").mkdir()
+            os.environ[PLACES] = str(places)  # workers inherit it
+        if "remote" in launcher.get("ray", {}) and launcher.ray.remote.num_gpus is None:
+            launcher.ray.remote.num_gpus = min(1, gpus)
 
     def _wanted(self, job: Job) -> bool:
         state = self.folder.run(job).status()["state"]
@@ -195,19 +213,17 @@ class SweepRunner:
 
     def _run(self, launcher: Launcher, jobs: Sequence[Job]) -> None:
         """Hand jobs to the launcher, and record what it could not run."""
-        from alexnet_tf.studies.sweep import quoted, wait_until_free
+        from alexnet_tf.studies.sweep import quoted, stop_jobs
 
         folders = [self.folder.run(job) for job in jobs]
         overrides = [
             [*job.overrides, quoted("run_dir", str(run.path))] for job, run in zip(jobs, folders, strict=True)
         ]
         try:
-            results = launcher.launch(overrides, initial_job_idx=0)
-        except (KeyboardInterrupt, SystemExit):
-            wait_until_free(folders, SETTLE_SECONDS)  # jobs in other processes heard it too, and save
-            raise
+            with _interruptible(lambda: stop_jobs(folders, SETTLE_SECONDS)):
+                results = launcher.launch(overrides, initial_job_idx=0)
         except Exception as error:
-            wait_until_free(folders, SETTLE_SECONDS)
+            stop_jobs(folders, SETTLE_SECONDS)
             said = " ".join(str(error).split())[:300] or type(error).__name__
             raise RunError(
                 f"the launcher failed ({said}); go on with: alexnet sweep resume {self.folder.path}"
@@ -222,6 +238,16 @@ class SweepRunner:
             raise SystemExit(runs.STOPPED)
 
 
+def require(package: str, choice: str) -> None:
+    """Refuse a choice whose package is not installed.
+
+    Raises:
+        ConfigError: With what to install.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise ConfigError(f"{choice}: needs the package {package}; install alexnet_tf[sweep]")
+
+
 def _command() -> tuple[str, ...]:
     """What was typed after `alexnet train`, but for what `alexnet sweep resume` gives anew."""
     from alexnet_tf.studies.sweep import override_key
@@ -230,10 +256,20 @@ def _command() -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM between two jobs ends the sweep as Ctrl-C does; a job of this process passes both on to its child."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _interruptible(first: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """SIGINT and SIGTERM call `first` and raise KeyboardInterrupt.
+
+    A job that runs in this process passes them on to its child instead. Launchers with processes of their own kill them
+    on a KeyboardInterrupt, so their jobs must have saved before.
+    """
+
+    def interrupt(number: int, frame: Any) -> None:
+        first()
+        signal.default_int_handler(number, frame)
+
+    previous = {kind: signal.signal(kind, interrupt) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for kind, handler in previous.items():
+            signal.signal(kind, handler)
