@@ -4,13 +4,14 @@ Everything heavy is imported inside the verbs, so that `alexnet --help` answers 
 """
 
 import contextlib
+import json
 import os
 import re
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -32,6 +33,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+sweeps = typer.Typer(help="Sweeps and studies: how far one is, and going on with it.", no_args_is_help=True)
+app.add_typer(sweeps, name="sweep")
 
 Run = Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)]
 
@@ -250,6 +254,52 @@ def fidelity(
         sys.exit(FAILED)
 
 
+Sweep = Annotated[Path, typer.Argument(help="A sweep's folder.", show_default=False)]
+
+
+@sweeps.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def resume(
+    context: typer.Context,
+    folder: Sweep,
+    skip_failed: Annotated[bool, typer.Option(help="Leave alone what failed.")] = False,
+) -> None:
+    """Run what is missing or unfinished, as the sweep was started: `alexnet sweep resume SWEEP`.
+
+    An override or option of Hydra given after it (hydra/launcher=joblib, seed=0,1,2) takes the place of that of its key.
+    """
+    from alexnet_tf.studies import resume_command
+
+    arguments, origin = resume_command(folder, context.args, skip_failed=skip_failed)
+    if origin is None:
+        print(
+            "the folder that the sweep was started in is gone; relative paths count from here",
+            file=sys.stderr,
+        )
+    else:
+        os.chdir(origin)
+    _run_hydra(arguments)
+
+
+@sweeps.command()
+def status(
+    folder: Sweep,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until nothing runs or waits.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print data for programs instead.")] = False,
+) -> None:
+    """Show every job: done, running with time left, stopped, failed and why, waiting, dead."""
+    from alexnet_tf.config import ConfigError
+    from alexnet_tf.runs import SweepFolder
+    from alexnet_tf.studies import print_status, read_standings, standings_dict
+
+    if not as_json:
+        print_status(folder, watch=watch)
+        return
+    if watch:
+        raise ConfigError("--watch: expected without --json, which prints once")
+    sweep = SweepFolder.open(folder)
+    print(json.dumps(standings_dict(sweep, read_standings(sweep)), indent=2))
+
+
 def main() -> None:
     """Run the command; wrong input is one line on standard error, and the exit status says what kind it was."""
     arguments = sys.argv[1:]
@@ -266,9 +316,8 @@ def _run_hydra(arguments: list[str]) -> None:
     """Hand the arguments to Hydra, which composes the config and calls back."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
-    from hydra.core.plugins import Plugins
     from hydra.types import RunMode
-    from hydra_plugins.alexnet_tf.sweeper import StudySweeper
+    from hydra_plugins.alexnet_tf.registration import register
     from omegaconf import DictConfig
 
     from alexnet_tf.config import (
@@ -281,12 +330,14 @@ def _run_hydra(arguments: list[str]) -> None:
         resolve,
     )
 
+    _check_options(arguments)
     register_schemas()
-    Plugins.instance().register(StudySweeper)  # Hydra's own discovery does not see an editable installation
+    register()
     full_error = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them its way
     sys.argv = ["alexnet train", *arguments]
     single: list[tuple[DictConfig, list[str]]] = []
+    origin, sweeping = Path.cwd(), os.getpid()
 
     def task(composed: DictConfig) -> dict[str, Any] | None:
         """A job of a sweep runs in a child process; a single run starts when Hydra is done, out of its reach."""
@@ -294,7 +345,15 @@ def _run_hydra(arguments: list[str]) -> None:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             from alexnet_tf.studies import run_job
 
-            return run_job(resolve(composed), overrides)
+            os.chdir(origin)  # a launcher's worker may be elsewhere
+            try:
+                return run_job(resolve(composed), overrides)
+            except (
+                SystemExit
+            ):  # a signal came: in this process the sweep ends, a worker of a launcher only says so
+                if os.getpid() == sweeping:
+                    raise
+                return None
         single.append((composed, overrides))
         return None
 
@@ -308,6 +367,20 @@ def _run_hydra(arguments: list[str]) -> None:
         raise ConfigError(explain(error)) from error
     for composed, overrides in single:
         _train(resolve(composed), overrides)
+
+
+def _check_options(arguments: list[str]) -> None:
+    """Refuse an unknown option in one line, where Hydra's parser prints its usage of several."""
+    from hydra._internal.utils import get_args_parser
+
+    from alexnet_tf.config import ConfigError
+
+    def fail(message: str) -> NoReturn:
+        raise ConfigError(f"{message}. See alexnet train --help")
+
+    parser = get_args_parser()
+    parser.error = fail  # type: ignore[method-assign]
+    parser.parse_args(arguments)
 
 
 def _train(config: "Config", overrides: list[str]) -> None:

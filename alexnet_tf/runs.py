@@ -8,12 +8,16 @@ to a temporary name and renamed, so a reader never sees half of one.
 
 import contextlib
 import csv
+import errno
+import fcntl
 import json
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +31,10 @@ import yaml
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# The C library's are ten times as fast, which a manifest of a thousand jobs needs; not every PyYAML is built with it.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 CONFIG = "config.yaml"
 OVERRIDES = "overrides.yaml"
@@ -53,6 +61,15 @@ PACKAGES = ("tensorflow", "keras", "numpy", "hydra-core", "tensorflow-datasets")
 IMPORTED = "imported"
 """Key of `status.json`: the file that the weights of a run come from, if they were not trained there."""
 
+
+LOG = "log.txt"
+"""What a sweep's job printed, in its run folder."""
+LOCK_SECONDS = 2.0
+"""A lock is waited for so long, because a look at it (`is_locked`) takes it for a moment."""
+NO_LOCKS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+"""What `flock` says on network file systems that cannot lock a folder."""
+SILENT_SECONDS = 600.0
+"""A run on another machine, whose lock cannot be seen from here, counts as dead when it says nothing for so long."""
 
 STOPPED = 75
 """Exit status of a process that a signal stopped after it had saved (EX_TEMPFAIL: try again)."""
@@ -151,6 +168,63 @@ def _git_commit() -> str | None:
 def now() -> str:
     """The time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def seconds_since(moment: str) -> float:
+    """Seconds from a time as `now` gives it; infinite for what is none."""
+    try:
+        return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
+    except (ValueError, TypeError):  # no time, or one without a zone
+        return float("inf")
+
+
+@contextlib.contextmanager
+def locked(path: Path, message: str, wait: float = LOCK_SECONDS) -> Iterator[None]:
+    """Keep other processes out of a folder; the system lets go of it however this process ends.
+
+    Where the file system cannot lock folders nothing is locked.
+
+    Args:
+        path: An existing folder.
+        message: What the error says after the folder's name.
+        wait: Seconds to try for.
+
+    Raises:
+        WrongPathError: If another process holds it all that time.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    deadline = time.monotonic() + wait
+    try:
+        while not _try_lock(handle):
+            if time.monotonic() > deadline:
+                raise WrongPathError(f"{path}: {message}")
+            time.sleep(0.05)
+        yield
+    finally:
+        os.close(handle)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds a folder that may not even exist."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not _try_lock(handle)
+    finally:
+        os.close(handle)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    return True
 
 
 def new_folder(parent: Path, name: str) -> Path:
@@ -300,7 +374,22 @@ class RunFolder:
     def write_status(self, state: State, **values: object) -> None:
         """Replace `status.json`, keeping what `values` does not name."""
         kept = {key: value for key, value in self.status().items() if key != "reason"}
-        write_json(self.path / STATUS, {**kept, "state": state.value, **values, "updated": now()})
+        own = {"host": socket.gethostname(), "updated": now()}
+        write_json(self.path / STATUS, {**kept, "state": state.value, **values, **own})
+
+    def is_dead(self) -> bool:
+        """Whether the status says `running`, but the process that wrote so is gone without a word.
+
+        Raises:
+            RunError: If the status is damaged.
+        """
+        if self.status()["state"] != State.running or is_locked(self.path):
+            return False
+        status = self.status()  # again: it may have ended between the two looks
+        if status["state"] != State.running:
+            return False
+        elsewhere = status.get("host", socket.gethostname()) != socket.gethostname()
+        return not (elsewhere and seconds_since(str(status.get("updated", ""))) < SILENT_SECONDS)
 
     def environment(self) -> dict[str, Any]:
         """`environment.json`: versions, git commit, devices, start and end."""
@@ -341,6 +430,11 @@ class RunFolder:
         """
         return _read_csv(self.path / TIMING, TIMING_COLUMNS)
 
+    def remove_remains(self) -> None:
+        """Remove the temporary files of a process that was killed while it wrote; the run must be locked."""
+        for path in [*self.path.glob(".*.tmp*"), *(self.path / "checkpoints").glob(".*.tmp")]:
+            path.unlink(missing_ok=True)
+
     def checkpoints(self) -> list[Path]:
         """The checkpoints by step, the oldest first (without `best.npz`)."""
         return sorted((self.path / "checkpoints").glob("step-*.npz"))
@@ -359,11 +453,21 @@ class Job:
 
 @dataclass(frozen=True)
 class SweepFolder:
-    """A sweep on the disk: `sweep.yaml` names the study and the jobs, each job is a run folder beside it."""
+    """A sweep on the disk: `sweep.yaml` names the study and the jobs, each job is a run folder beside it.
+
+    Args:
+        path: The folder.
+        study: The study's description; None for a grid or a search.
+        jobs: Its jobs, in the order in which they were added.
+        command: The arguments of the `alexnet train` that was given last.
+        cwd: The folder that it was given in.
+    """
 
     path: Path
     study: dict[str, Any] | None = None
     jobs: list[Job] = field(default_factory=list)
+    command: tuple[str, ...] = ()
+    cwd: str = ""
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "SweepFolder":
@@ -375,18 +479,28 @@ class SweepFolder:
         """
         folder = Path(path)
         if not (folder / MANIFEST).is_file():
-            raise WrongPathError(f"{folder}: not a sweep folder (it has no {MANIFEST})")
+            found = f"; it is a run of {folder.parent}" if (folder.parent / MANIFEST).is_file() else ""
+            found = found or ("; it is a run" if (folder / CONFIG).is_file() else "")
+            missing = (
+                f"not a sweep folder (it has no {MANIFEST}{found})" if folder.is_dir() else "no such folder"
+            )
+            raise WrongPathError(f"{folder}: {missing}")
         content = read_yaml(folder / MANIFEST)
         try:
-            jobs = [Job(**{**job, "overrides": tuple(job["overrides"])}) for job in content["jobs"]]
-        except (KeyError, TypeError) as error:
+            jobs = [_job(entry) for entry in content["jobs"]]
+            command = tuple(str(text) for text in content.get("command") or ())
+        except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"{folder / MANIFEST}: damaged ({error})") from error
-        return cls(folder, content.get("study"), jobs)
+        study = content.get("study")
+        if not isinstance(study, dict | None):
+            raise RunError(f"{folder / MANIFEST}: expected a mapping as study, found {type(study).__name__}")
+        return cls(folder, study, jobs, command, str(content.get("cwd") or ""))
 
     def save(self) -> None:
         """Write the manifest."""
         jobs = [{**vars(job), "overrides": list(job.overrides)} for job in self.jobs]
-        text = yaml.safe_dump({"study": self.study, "jobs": jobs}, sort_keys=False)
+        content = {"command": list(self.command), "cwd": self.cwd, "study": self.study, "jobs": jobs}
+        text = yaml.dump(content, Dumper=_Dumper, sort_keys=False)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_text(self.path / MANIFEST, text)
@@ -398,13 +512,21 @@ class SweepFolder:
         return RunFolder(self.path / job.name)
 
 
+def _job(entry: Any) -> Job:
+    """A job of the manifest; its name is used as a folder's, so it must be one."""
+    job = Job(**{**entry, "overrides": tuple(str(text) for text in entry["overrides"])})
+    if not isinstance(job.name, str) or Path(job.name).name != job.name or not isinstance(job.seed, int):
+        raise ValueError(f"expected a folder's name and a whole seed, found {job.name!r} and {job.seed!r}")
+    return job
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:
         RunError: If the file cannot be read or is no mapping.
     """
-    return _parsed(path, yaml.safe_load, dict)
+    return _parsed(path, lambda text: yaml.load(text, Loader=_Loader), dict)
 
 
 def read_json(path: Path) -> dict[str, Any]:

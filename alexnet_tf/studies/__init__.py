@@ -14,6 +14,7 @@ from alexnet_tf.studies.measures import (
     time_to_error,
 )
 from alexnet_tf.studies.post import evaluate_study
+from alexnet_tf.studies.progress import print_status, read_standings, standings_dict
 from alexnet_tf.studies.report import Report, print_table, write_report
 from alexnet_tf.studies.study import (
     Arm,
@@ -25,7 +26,7 @@ from alexnet_tf.studies.study import (
     load_study,
     load_trials,
 )
-from alexnet_tf.studies.sweep import make_job, run_job
+from alexnet_tf.studies.sweep import make_job, resume_command, run_job
 
 __all__ = [
     "Arm",
@@ -50,8 +51,12 @@ __all__ = [
     "make_job",
     "paired_difference",
     "paired_ratio",
+    "print_status",
     "print_table",
+    "read_standings",
+    "resume_command",
     "run_job",
+    "standings_dict",
     "summarize",
     "time_to_error",
     "write_report",

@@ -3,22 +3,38 @@
 import contextlib
 import hashlib
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from alexnet_tf.config import Config, to_dict, to_yaml
-from alexnet_tf.runs import CONFIG, STOPPED, Job, RunFolder, State
+from alexnet_tf.runs import (
+    CONFIG,
+    LOG,
+    MANIFEST,
+    STOPPED,
+    Job,
+    RunError,
+    RunFolder,
+    State,
+    SweepFolder,
+    WrongPathError,
+    is_locked,
+)
+from alexnet_tf.studies.places import job_environment
 
-LOG = "log.txt"
-"""What a job's process printed, in its run folder."""
 NOT_IDENTITY = ("run_dir", "resume", "study", "scale")
 """Keys that say where a run goes, not what it is."""
+ORPHAN_SECONDS = 120.0
+"""A job whose sweep was killed finishes its step and saves; the sweep that goes on waits for it so long."""
 
 
 def make_job(config: Config, *, arm: str, phase: str, overrides: Sequence[str]) -> Job:
@@ -30,6 +46,49 @@ def make_job(config: Config, *, arm: str, phase: str, overrides: Sequence[str]) 
     prefix = "" if phase == "train" else f"{phase}-"
     name = f"{prefix}{arm}-seed{config.seed}-{digest}"
     return Job(name=name, arm=arm, seed=config.seed, phase=phase, overrides=tuple(overrides))
+
+
+def resume_command(
+    path: Path, changes: Sequence[str] = (), *, skip_failed: bool = False
+) -> tuple[list[str], Path | None]:
+    """What goes on with a sweep: the arguments for `alexnet train`, and the folder to give them in.
+
+    Args:
+        path: The sweep.
+        changes: Overrides or Hydra's options; one of a key that the sweep's command has takes its place.
+        skip_failed: Whether to leave alone what failed.
+
+    Returns:
+        The arguments, and the folder in which the sweep's command was given, None if it is no more.
+
+    Raises:
+        RunError: If it is no sweep, or its manifest is damaged or does not name the command.
+    """
+    sweep = SweepFolder.open(path)
+    if not sweep.command:
+        raise RunError(
+            f"{path / MANIFEST}: does not say how the sweep was started; give its command again with run_dir={path}"
+        )
+    given = {override_key(text) for text in changes}
+    if "run_dir" in given:
+        raise WrongPathError(f"run_dir: a sweep goes on where it is, in {path}")
+    kept = [text for text in sweep.command if text.startswith("-") or override_key(text) not in given]
+    own = [quoted("run_dir", str(path.absolute())), "hydra.sweeper.leftovers=true"]
+    if skip_failed:
+        own.append("hydra.sweeper.retry_failed=false")
+    folder = Path(sweep.cwd)
+    return [*kept, *changes, *own], folder if sweep.cwd and folder.is_dir() else None
+
+
+def override_key(text: str) -> str:
+    """The key of an override, without Hydra's `+` and `~`."""
+    return text.partition("=")[0].lstrip("+~")
+
+
+def quoted(key: str, value: str) -> str:
+    """An override whose value is taken as it is, blanks, commas and equal signs included."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
 
 
 def run_job(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
@@ -45,65 +104,122 @@ def run_job(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
         The run's status.
 
     Raises:
-        SystemExit: With status 75 if a signal came; the job has saved and the sweep ends.
+        SystemExit: With status 75 if a signal came to this process; the job has saved.
     """
     assert config.run_dir is not None
     path = Path(config.run_dir)
-    config = replace(config, study=None)
     if (path / CONFIG).exists():
         run = RunFolder.open(path)
+        if not wait_until_free([run], ORPHAN_SECONDS):
+            _say(f"{run.name}: another process is training it; left alone")
+            return run.status()
         if run.status()["state"] == State.finished:
             return run.status()
     else:
-        run = RunFolder.create(path, to_yaml(config), overrides)
-    print(f"{run.name}: started", flush=True)
+        run = RunFolder.create(path, to_yaml(replace(config, study=None)), overrides)
+    run.write_status(State.pending)  # what the last attempt said is no more
+    _say(f"{run.name}: started")
     started = time.monotonic()
-    code = _train_in_child(run)
-    status = run.status()
-    if code == STOPPED:
+    with job_environment(config.strategy) as environment:
+        code, received = _train_in_child(run, environment)
+    state = run.status()["state"]
+    if received is not None and code != 0:
+        if state != State.stopped:  # it had not come to its first step
+            run.write_status(State.stopped, reason=f"{received.name} before the first step")
         raise SystemExit(STOPPED)
-    if code != 0 and status["state"] != State.failed:  # it had no time to say so itself
-        run.write_status(State.failed, reason=_death(code, run.path / LOG))
+    if code not in (0, STOPPED) and state != State.failed:  # it had no time to say so itself
+        run.write_status(State.failed, reason=_death(code, path / LOG))
     status = run.status()
-    reason = status.get("reason", "")
-    print(f"{run.name}: {status['state']} after {time.monotonic() - started:.0f} s ({reason})", flush=True)
+    end = f"{status['state']} after {time.monotonic() - started:.0f} s ({status.get('reason', '')})"
+    _say(f"{run.name}: {end}{f'; see {path / LOG}' if status['state'] == State.failed else ''}")
+    if received is not None:
+        raise SystemExit(STOPPED)
     return status
 
 
-def _train_in_child(run: RunFolder) -> int:
-    """Start `python -m alexnet_tf.training RUN`, pass on signals, and wait."""
-    command = [sys.executable, "-m", "alexnet_tf.training", str(run.path)]
-    with (run.path / LOG).open("ab") as log:
-        # A session of its own: Ctrl-C in the terminal reaches the child once, through us, and not twice.
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        with _forwarding(child):
-            return child.wait()
+def stop_jobs(runs: Sequence[RunFolder], seconds: float) -> None:
+    """Ask those of these runs that train on this machine to save and stop, and wait for them."""
+    for run in runs:
+        status = run.status()
+        here = status.get("host") == socket.gethostname()
+        if (
+            status["state"] == State.running and here and is_locked(run.path)
+        ):  # so its process lives, and is no other
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(status["pid"]), signal.SIGTERM)
+    wait_until_free(runs, seconds)
 
 
-@contextlib.contextmanager
-def _forwarding(child: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Pass SIGINT and SIGTERM on to a child as long as it runs."""
+def wait_until_free(runs: Sequence[RunFolder], seconds: float) -> bool:
+    """Wait for other processes that still train any of these runs; whether all are free now."""
+    deadline = time.monotonic() + seconds
+    announced = False
+    while busy := [run for run in runs if is_locked(run.path)]:
+        if time.monotonic() > deadline:
+            return False
+        if not announced:
+            _say(f"{busy[0].name}: waiting for the process that still saves it")
+            announced = True
+        time.sleep(0.2)
+    return True
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _train_in_child(run: RunFolder, environment: dict[str, str]) -> tuple[int, signal.Signals | None]:
+    """Start `python -m alexnet_tf.training RUN`, pass on signals, and wait: its exit status, and the signal if one came."""
+    command = [sys.executable, "-m", "alexnet_tf.training", str(run.path), "--stop-at-end-of-input"]
+    received: list[signal.Signals] = []
+    children: list[subprocess.Popen[bytes]] = []
 
     def forward(number: int, frame: Any) -> None:
         del frame
-        child.send_signal(number)
+        received.append(signal.Signals(number))
+        for child in children:
+            child.send_signal(number)
 
-    previous = {kind: signal.signal(kind, forward) for kind in (signal.SIGINT, signal.SIGTERM)}
+    # A session of its own: Ctrl-C in the terminal reaches the child once, through us, and not twice. Its input is a
+    # pipe that nothing is written to: where we die without a word, the system closes it, and the child stops.
+    with (
+        (run.path / LOG).open("ab") as log,
+        _handling(forward),
+        subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as child,
+    ):
+        children.append(child)
+        if received:  # while it started
+            child.send_signal(received[-1])
+        code = child.wait()
+    return code, received[-1] if received else None
+
+
+@contextlib.contextmanager
+def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Let a function have SIGINT and SIGTERM; in other threads than the main one, which alone receives them, nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {kind: signal.signal(kind, handler) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for kind, handler in previous.items():
-            signal.signal(kind, handler)
-        if child.poll() is None:
-            child.kill()
+        for kind, old in previous.items():
+            signal.signal(kind, old)
 
 
 def _death(code: int, log: Path) -> str:
     """Why a child ended without saying so: its signal, or the last line that it printed."""
     if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
+        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+        return f"killed by {signal.Signals(-code).name}{hint}"
     lines = log.read_text(errors="replace").split("\n")
     said = next((line.strip() for line in reversed(lines) if line.strip()), "")
     return f"exit status {code}: {said[:300]}"

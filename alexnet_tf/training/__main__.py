@@ -1,4 +1,8 @@
-"""`python -m alexnet_tf.training RUN`: train the run whose folder holds its config. A sweep's jobs start so."""
+"""`python -m alexnet_tf.training RUN`: train the run whose folder holds its config. A sweep's jobs start so.
+
+With `--stop-at-end-of-input` after it the training saves and stops when standard input ends: a sweep that is killed does
+not leave its job behind.
+"""
 
 import sys
 from dataclasses import replace
@@ -7,11 +11,14 @@ from alexnet_tf import runs
 from alexnet_tf.config import ConfigError, from_dict
 from alexnet_tf.data import DataError
 from alexnet_tf.training.loop import Stopped
+from alexnet_tf.training.signals import stop_at_end_of
 from alexnet_tf.training.trainer import train
 
 
-def main(path: str) -> int:
+def main(path: str, *options: str) -> int:
     """Train or go on; the exit status is that of `alexnet train`."""
+    if "--stop-at-end-of-input" in options:
+        stop_at_end_of(sys.stdin.fileno())
     try:
         config = from_dict(runs.RunFolder.open(path).config_dict())
         train(replace(config, resume=path))
@@ -22,4 +29,4 @@ def main(path: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

@@ -1,6 +1,7 @@
 """The loop: epochs of steps, and what happens between them."""
 
 import math
+import os
 import time
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,6 +22,8 @@ from alexnet_tf.training.step import TrainStep
 
 LOG_SECONDS = 0.2
 """Batch logs are read from the device at most this often: reading waits for it."""
+STATUS_SECONDS = 3.0
+"""`status.json` is written at most this often within an epoch."""
 
 
 class DivergedError(RunError):
@@ -83,7 +86,7 @@ class Loop:
         self.probe_batches = self._eval_batches("train", probe)  # kept: it is read again and again
         self.stop_signal = StopSignal()
         self.logs: dict[str, Any] = {}
-        self.read_at = time.perf_counter()
+        self.read_at = self.status_at = time.perf_counter()
         self.rates: dict[str, float] = {}
         self.frozen: frozenset[str] | None = None
         self.totals = tf.constant(self.counters.totals, tf.float64)
@@ -97,7 +100,7 @@ class Loop:
             Stopped: If a signal came; the state is saved.
             DivergedError: If the loss is no longer a number.
         """
-        self._write_status(State.running)
+        self._write_status(State.running, since=runs.now(), since_step=self.counters.step, pid=os.getpid())
         self.follow_schedule()  # before any callback, which may set another rate
         with self.stop_signal:
             self.callbacks.on_train_begin()
@@ -155,6 +158,8 @@ class Loop:
             self.save()
         if self.stop_signal.received:
             self.stop()
+        if time.perf_counter() - self.status_at > STATUS_SECONDS:
+            self._write_status(State.running)
 
     def end_epoch(self) -> None:
         """Validate, write the epoch's rows, ask the schedule and early stopping, save."""
@@ -387,6 +392,7 @@ class Loop:
 
     def _write_status(self, state: State, **values: object) -> None:
         c = self.counters
+        self.status_at = time.perf_counter()
         self.run.write_status(
             state,
             step=c.step,

@@ -1,10 +1,7 @@
 """Training, told from top to bottom: folder, process, data, model, loop."""
 
-import contextlib
-import fcntl
 import math
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ from alexnet_tf.config import Config, ConfigError, from_dict, to_yaml
 from alexnet_tf.config.schema import Precision
 from alexnet_tf.evaluation import Evaluator
 from alexnet_tf.inference import Run
-from alexnet_tf.runs import RunFolder, State, WrongPathError
+from alexnet_tf.runs import RunFolder, State
 from alexnet_tf.training.callbacks import TensorBoard, make_progress
 from alexnet_tf.training.loop import Loop, Stopped
 from alexnet_tf.training.optimizer import frozen_groups, group_rates, make_optimizer
@@ -91,11 +88,12 @@ def train(
         start_from(network, config.init_from)
     ours = folder is None  # what refuses to go on with a run must leave that run's status alone
     folder = folder or _new_folder(config, overrides)
-    with _locked(folder):
+    with runs.locked(folder.path, "another process is training this run. Expected one at a time"):
         try:
             loop = _prepare(folder, config, source, strategy, network, optimizer, steps_per_epoch, callbacks)
             loop.restore(changed=bool(changes))
             ours = True
+            folder.remove_remains()
             _write_facts(folder, config, source, strategy)
             loop.train()
         except Stopped:
@@ -109,25 +107,6 @@ def train(
                 raise known from error
             raise
     return Run(folder.path)
-
-
-@contextlib.contextmanager
-def _locked(folder: RunFolder) -> Iterator[None]:
-    """Keep other processes from training the same run; the system lets go of it however this process ends.
-
-    Raises:
-        WrongPathError: If another process trains it.
-    """
-    handle = os.open(folder.path, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            message = "another process is training this run. Expected one at a time"
-            raise WrongPathError(f"{folder.path}: {message}") from error
-        yield
-    finally:
-        os.close(handle)
 
 
 def _new_folder(config: Config, overrides: Sequence[str]) -> RunFolder:
