@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -50,7 +51,8 @@ def test_ratios():
 
 def comparison(effect: Effect, claim: float | None = None, **changes) -> Comparison:
     race = Measure(Metric.time_to_error, "probe", 0.25)
-    values = {"measure": race, "direction": 0, "margin": None, "seconds": None, **changes}
+    values = {"measure": race, "direction": 0, "margin": None, "seconds": None, "average": 1, **changes}
+    values.setdefault("reference_measure", values["measure"])
     return Comparison(name="c", arm="relu", reference="tanh", claim=claim, effect=effect, **values)
 
 
@@ -99,6 +101,14 @@ def test_inconclusive_says_how_many_seeds_would_do():
     spread = Effect(-0.5, -1.7, 0.7, (-1.5, 0.5, -1.5, 0.5, -0.5), Bound.exact, 5, neutral=0.0)
     # s = 1: t(n - 1) / sqrt(n) first falls below 0.5 at n = 18 (2.110 / 4.243 = 0.497).
     assert wording.verdict(comparison(spread, -1.4, measure=ERROR)) == "inconclusive: about 18 seeds needed"
+
+
+def test_views_and_averages_are_named():
+    one, ten = (replace(ERROR, views=views) for views in (1, 10))
+    item = comparison(lower(-1.2, -1.6, -0.8), -1.5, measure=ten, reference_measure=one)
+    assert wording.sides(item) == ("relu over 10 views", "tanh over 1 view")
+    item = comparison(lower(-1.2, -1.6, -0.8), -1.5, measure=one, average=3)
+    assert wording.sides(item) == ("the average of 3 runs of relu", "one of them")
 
 
 def test_no_effect_within_a_margin():
