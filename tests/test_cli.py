@@ -23,6 +23,14 @@ WRONG = [
     (["train", "data=folder", "model=alexnet", "data.dir=nowhere"], "data.dir"),
     (["train", "resume=nowhere"], "nowhere: no such folder. Expected a run folder"),
     (["train", "-m", "resume=nowhere"], "resume=nowhere: goes on with one run, came with a sweep"),
+    (["train", "--nonsense"], "unrecognized arguments: --nonsense. See alexnet train --help"),
+    (["train", "--config-dir"], "argument --config-dir/-cd: expected one argument. See alexnet train"),
+    (
+        ["sweep", "export", "nowhere", "--out", "a.txt"],
+        "--out a.txt: expected a name that ends in .csv or .parquet",
+    ),
+    (["sweep", "export", "nowhere"], "nowhere: no such folder"),
+    (["sweep", "status", "nowhere", "--json", "--watch"], "--watch: expected without --json"),
     (["nonsense"], "No such command 'nonsense'"),
     (["evaluate"], "Missing argument"),
     (["summary", "data=cifar10"], "data=cifar10: expected model=NAME or model.KEY=VALUE"),
@@ -39,7 +47,9 @@ def test_help_answers_at_once_and_names_the_verbs(alexnet):
     result = alexnet("--help")
     assert time.monotonic() - started < 1.0
     assert result.returncode == 0
-    assert all(verb in result.stdout for verb in ("train", "evaluate", "report", "export", "summary"))
+    assert all(
+        verb in result.stdout for verb in ("train", "evaluate", "report", "export", "summary", "sweep")
+    )
 
 
 @pytest.mark.parametrize(("arguments", "message"), WRONG, ids=[" ".join(case[0]) for case in WRONG])

@@ -25,6 +25,7 @@ from alexnet_tf.studies.study import (
     load_trials,
 )
 from alexnet_tf.studies.sweep import make_job, resume_command, run_job
+from alexnet_tf.studies.tidy import export_sweep, tidy_table
 
 __all__ = [
     "Arm",
@@ -39,6 +40,7 @@ __all__ = [
     "Verdict",
     "best_value",
     "choose_value",
+    "export_sweep",
     "judge",
     "load_study",
     "load_trials",
@@ -51,6 +53,7 @@ __all__ = [
     "run_job",
     "standings_dict",
     "summarize",
+    "tidy_table",
     "time_to_error",
     "write_report",
 ]
