@@ -34,7 +34,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-sweeps = typer.Typer(help="Sweeps and studies: how far one is, and going on with it.", no_args_is_help=True)
+sweeps = typer.Typer(
+    help="Sweeps and studies: how far one is, going on with it, its table.", no_args_is_help=True
+)
 app.add_typer(sweeps, name="sweep")
 
 Run = Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)]
@@ -298,6 +300,19 @@ def status(
         raise ConfigError("--watch: expected without --json, which prints once")
     sweep = SweepFolder.open(folder)
     print(json.dumps(standings_dict(sweep, read_standings(sweep)), indent=2))
+
+
+@sweeps.command(name="export")
+def export_table(
+    folder: Sweep,
+    out: Annotated[
+        Path | None, typer.Option(help="FILE.csv or FILE.parquet; default: SWEEP/runs.csv.")
+    ] = None,
+) -> None:
+    """Write one table of all runs: a row for each job, step and split, with what differs between their configs."""
+    from alexnet_tf.studies import export_sweep
+
+    print(export_sweep(folder, out))
 
 
 def main() -> None:

@@ -26,6 +26,14 @@ WRONG = [
     (["train", "data=folder", "model=alexnet", "data.dir=nowhere"], "data.dir"),
     (["train", "resume=nowhere"], "nowhere: no such folder. Expected a run folder"),
     (["train", "-m", "resume=nowhere"], "resume=nowhere: goes on with one run, came with a sweep"),
+    (["train", "--nonsense"], "unrecognized arguments: --nonsense. See alexnet train --help"),
+    (["train", "--config-dir"], "argument --config-dir/-cd: expected one argument. See alexnet train"),
+    (
+        ["sweep", "export", "nowhere", "--out", "a.txt"],
+        "--out a.txt: expected a name that ends in .csv or .parquet",
+    ),
+    (["sweep", "export", "nowhere"], "nowhere: no such folder"),
+    (["sweep", "status", "nowhere", "--json", "--watch"], "--watch: expected without --json"),
     (["nonsense"], "No such command 'nonsense'"),
     (["evaluate"], "Missing argument"),
     (["summary", "data=cifar10"], "data=cifar10: expected model=NAME or model.KEY=VALUE"),
@@ -56,7 +64,17 @@ def test_help_answers_at_once_and_names_the_verbs(alexnet):
     assert result.returncode == 0
     assert all(
         verb in result.stdout
-        for verb in ("train", "evaluate", "report", "export", "import-weights", "summary")
+        for verb in (
+            "train",
+            "evaluate",
+            "report",
+            "claims",
+            "export",
+            "import-weights",
+            "summary",
+            "fidelity",
+            "sweep",
+        )
     )
 
 

@@ -27,6 +27,7 @@ from alexnet_tf.studies.study import (
     load_trials,
 )
 from alexnet_tf.studies.sweep import make_job, resume_command, run_job
+from alexnet_tf.studies.tidy import export_sweep, tidy_table
 
 __all__ = [
     "Arm",
@@ -43,6 +44,7 @@ __all__ = [
     "choose_value",
     "claims_table",
     "evaluate_study",
+    "export_sweep",
     "find_results",
     "judge",
     "load_claims",
@@ -58,6 +60,7 @@ __all__ = [
     "run_job",
     "standings_dict",
     "summarize",
+    "tidy_table",
     "time_to_error",
     "write_report",
 ]

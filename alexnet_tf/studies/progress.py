@@ -33,6 +33,8 @@ STYLES = {
 LIVELY = (State.running, State.failed, DEAD, UNREADABLE, State.stopped, State.pending, State.finished)
 """The order in which a live table lists them: what moves stands where it is seen."""
 REFRESH_SECONDS = 2.0
+NAME_WIDTH = 36
+"""Columns that a job's name keeps on one line, however much there is to say of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +141,10 @@ def hint_line(sweep: SweepFolder, standings: Sequence[Standing]) -> str:
 def status_table(standings: Sequence[Standing]) -> Table:
     """A row for each job."""
     table = Table(box=None, pad_edge=False)
-    for name in ("job", "state", "done"):
-        table.add_column(name, no_wrap=name != "job", overflow="fold")
+    longest = max((len(item.name) for item in standings), default=0)
+    table.add_column("job", min_width=min(longest, NAME_WIDTH), overflow="fold")
+    for name in ("state", "done"):
+        table.add_column(name, no_wrap=True)
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("left", justify="right", no_wrap=True)
     table.add_column("why", overflow="fold")

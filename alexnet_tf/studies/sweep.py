@@ -48,6 +48,16 @@ def make_job(config: Config, *, arm: str, phase: str, overrides: Sequence[str]) 
     return Job(name=name, arm=arm, seed=config.seed, phase=phase, overrides=tuple(overrides))
 
 
+def superseded(known: Sequence[Job], planned: Sequence[Job]) -> list[Job]:
+    """The known jobs of the phase, arm and seed of a planned one, but of another config.
+
+    A study whose arm was changed, or another value chosen for it, would else count both.
+    """
+    names = {job.name for job in planned}
+    places = {(job.phase, job.arm, job.seed) for job in planned}
+    return [job for job in known if job.name not in names and (job.phase, job.arm, job.seed) in places]
+
+
 def resume_command(
     path: Path, changes: Sequence[str] = (), *, skip_failed: bool = False
 ) -> tuple[list[str], Path | None]:

@@ -188,15 +188,19 @@ def test_optuna_finds_a_good_learning_rate(alexnet, tmp_path):
     plugin("hydra_optuna_sweeper")
     pytest.importorskip("optuna")
     options = [
-        "training.epochs=3",
+        "training.epochs=2",
         "training.evaluate_every=0",
+        "model.activation=tanh",
+        "model.init=glorot_uniform",
+        "augment=plain",
+        "augment.scale.divisor=64",
         "hydra/sweeper=optuna",
         "hydra.sweeper.n_trials=12",
         "optimizer.lr=tag(log, interval(0.00001, 1))",
         "run_dir=search",
     ]
-    small = [text for text in TINY if not text.startswith("data.")]
-    result = alexnet("train", "-m", *small, *options, timeout=1500)
+    net = ["model=digits_quick", "optimizer=sgd", "training.batch_size=32", "training.progress=none"]
+    result = alexnet("train", "-m", *net, *options, timeout=1500)
     sweep = SweepFolder.open(tmp_path / "search")
     errors = {}
     for job in sweep.jobs:
@@ -207,7 +211,7 @@ def test_optuna_finds_a_good_learning_rate(alexnet, tmp_path):
     best = yaml.safe_load((tmp_path / "search" / "optimization_results.yaml").read_text())
     assert best["best_value"] == min(errors.values())
     assert errors[best["best_params"]["optimizer.lr"]] == best["best_value"]
-    assert best["best_value"] < 0.2
+    assert best["best_value"] < 0.12  # the rates 0.03, 0.1 and 1 give 0.11, 0.07 and 0.44
     assert sorted(errors.values())[len(errors) // 2] > 2 * best["best_value"]
     assert f"lowest validation error {100 * best['best_value']:.2f} %" in result.stdout
     stamps = [path.stat().st_mtime_ns for path in sorted(sweep.path.glob("*/model.keras"))]

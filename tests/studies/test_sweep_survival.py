@@ -88,18 +88,6 @@ def test_a_job_outlives_its_killed_sweep_only_to_save(tmp_path):
     assert run.status()["state"] == "running"
 
 
-def test_a_job_killed_by_the_kernel_is_recorded_and_the_others_go_on(tmp_path):
-    with started(tmp_path, "train", "-m", *TINY, "training.epochs=4000,1", "run_dir=sweep") as sweep:
-        run = wait_for(lambda: running(tmp_path / "sweep"))[0]
-        os.kill(run.status()["pid"], signal.SIGKILL)
-        said, _ = sweep.communicate(timeout=120)
-    assert sweep.returncode == 1, said
-    assert run.status()["reason"] == "killed by SIGKILL (out of memory?)"
-    assert f"killed by SIGKILL (out of memory?)); see sweep/{run.name}/log.txt" in said
-    assert "1 failed, 1 finished; try again with: alexnet sweep resume sweep (--skip-failed" in said
-    assert states(tmp_path / "sweep") == ["failed", "finished"]
-
-
 def test_ctrl_c_before_the_first_step_is_no_failure(tmp_path):
     with started(tmp_path, "train", "-m", *LONG, "seed=0,1", "run_dir=sweep") as sweep:
         wait_for(lambda: list(tmp_path.glob("sweep/*/log.txt")))
@@ -137,6 +125,62 @@ def test_two_sweeps_in_one_folder_are_refused(tmp_path, alexnet):
 
 
 # ------------------------------------------------------------------------------------------- a long campaign
+
+
+STUDY = """# @package _global_
+hydra: {mode: MULTIRUN}
+study:
+  name: accidents
+  question: Do the others go on?
+  metric: error
+  split: train
+  seeds: [0]
+  arms:
+    raises: [data=cifar10, data.dir=nowhere, model.input_size=32]
+    becomes_nan: [optimizer.lr=1e20]
+    is_killed: [training.epochs=100000]
+    is_well: []
+"""
+
+
+@pytest.mark.slow
+def test_jobs_that_raise_diverge_or_are_killed_are_recorded_and_the_others_go_on(tmp_path, alexnet):
+    """Then going on, from another folder, tries again what failed, and only that."""
+    (tmp_path / "here" / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "here" / "mine" / "experiment" / "accidents.yaml").write_text(STUDY)
+    command = [
+        "train",
+        "--config-dir",
+        "mine",
+        *TINY,
+        "training.epochs=1",
+        "experiment=accidents",
+        "run_dir=sweep",
+    ]
+    path = tmp_path / "here" / "sweep"
+    with started(tmp_path / "here", *command) as sweep:
+        run = wait_for(lambda: [run for run in running(path) if "killed" in run.name], 120)[0]
+        os.kill(run.status()["pid"], signal.SIGKILL)
+        said, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 1, said
+    assert "Traceback" not in said
+    reasons = {job.arm: SweepFolder.open(path).run(job).status().get("reason", "") for job in jobs(path)}
+    print(reasons)
+    assert states(path) == ["failed", "failed", "failed", "finished"]
+    assert "nowhere" in reasons["raises"]
+    assert "the loss became" in reasons["becomes_nan"]
+    assert reasons["is_killed"] == "killed by SIGKILL (out of memory?)"
+    for job in jobs(path)[:3]:
+        assert f"; see sweep/{job.name}/log.txt" in said
+        assert (path / job.name / runs.LOG).exists()
+    assert "3 failed, 1 finished; try again with: alexnet sweep resume sweep (--skip-failed" in said
+
+    again = alexnet(
+        "sweep", "resume", "here/sweep", "--skip-failed"
+    )  # relative paths count from where it began
+    assert again.returncode == 1
+    assert "0 of 4 jobs are left to run" in again.stdout, again.stderr
+    assert states(path) == ["failed", "failed", "failed", "finished"]
 
 
 @pytest.mark.slow

@@ -1,15 +1,19 @@
 """Whole sweeps through the command: jobs in processes of their own, failures, going on, tuning, the report."""
 
+from pathlib import Path
+
 import pytest
 
-from alexnet_tf.runs import SweepFolder
+from alexnet_tf.runs import Job, RunFolder, SweepFolder, WrongPathError
+from alexnet_tf.studies import resume_command
+from alexnet_tf.studies.sweep import superseded
 
 TINY = ["model=digits_quick", "optimizer=sgd", "training.batch_size=32", "data.train_examples=64"]
 
 
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory, alexnet_in):
-    """A grid of two jobs, of which the second one's loss becomes infinite; then the same command again."""
+    """A grid of two jobs, of which the second one's loss becomes infinite; then a third is added."""
     folder = tmp_path_factory.mktemp("a grid")
     command = [
         "train",
@@ -23,7 +27,8 @@ def grid(tmp_path_factory, alexnet_in):
     first = alexnet_in(*command, cwd=folder)
     finished = next(folder.glob("my sweep, 1/lr=0.01-*/model.keras"))
     stamp = finished.stat().st_mtime_ns
-    second = alexnet_in(*command, cwd=folder)
+    more = ["optimizer.lr=0.01,1e20,0.02", "--skip-failed"]
+    second = alexnet_in("sweep", "resume", "my sweep, 1", *more, cwd=folder)
     return folder / "my sweep, 1", first, second, stamp == finished.stat().st_mtime_ns
 
 
@@ -44,11 +49,55 @@ def test_the_report_is_made_all_the_same(grid):
     assert "the loss became" in first.stdout.replace("\n", " ")
 
 
-def test_what_has_finished_is_not_repeated(grid):
+def test_only_what_is_added_runs(grid):
     path, _, second, untouched = grid
-    assert second.returncode == 1
+    assert second.returncode == 1  # one has still failed
     assert untouched
-    assert len(SweepFolder.open(path).jobs) == 2
+    assert "1 of 3 jobs are left to run" in second.stdout
+    sweep = SweepFolder.open(path)
+    assert [sweep.run(job).status()["state"] for job in sweep.jobs] == ["finished", "failed", "finished"]
+    assert [job.overrides[-1] for job in sweep.jobs][2] == "optimizer.lr=0.02"
+    assert sweep.command[-1] == "optimizer.lr=0.01,1e20,0.02"
+    assert Path(sweep.cwd) == path.parent
+
+
+def test_what_was_typed_is_kept_but_for_what_is_typed_now(tmp_path):
+    typed = ("-m", "--config-dir", "mine", "+optimizer.x=1", "seed=0,1", "hydra/launcher=basic")
+    path = tmp_path / "it's"
+    SweepFolder(path, command=typed, cwd=str(tmp_path)).save()
+    arguments, origin = resume_command(path, ["seed=0,1,2", "hydra/launcher=joblib"])
+    assert arguments == [
+        *typed[:4],
+        "seed=0,1,2",
+        "hydra/launcher=joblib",
+        f"run_dir='{tmp_path}/it\\'s'",
+        "hydra.sweeper.leftovers=true",
+    ]
+    assert origin == tmp_path
+    SweepFolder(path, command=typed, cwd=str(tmp_path / "gone")).save()
+    arguments, origin = resume_command(path, skip_failed=True)
+    assert arguments[-1] == "hydra.sweeper.retry_failed=false"
+    assert origin is None
+    with pytest.raises(WrongPathError, match="run_dir: a sweep goes on where it is"):
+        resume_command(path, ["run_dir=other"])
+
+
+def test_a_changed_arm_takes_the_place_of_the_old_one():
+    known = [
+        Job(name="tune-a-seed9-1", arm="a", seed=9, phase="tune"),
+        Job(name="a-seed0-1", arm="a", seed=0),
+        Job(name="a-seed1-1", arm="a", seed=1),
+        Job(name="b-seed0-1", arm="b", seed=0),
+    ]
+    planned = [Job(name="a-seed0-2", arm="a", seed=0), known[3]]
+    assert superseded(known, planned) == [known[1]]  # the other seed was another command's
+
+
+def test_a_run_is_no_place_for_a_sweep(alexnet, tmp_path):
+    RunFolder.create(tmp_path / "run", "{}", [])
+    result = alexnet("train", "-m", *TINY, "seed=0,1", "run_dir=run")
+    assert result.returncode == 2
+    assert result.stderr == "alexnet: run_dir=run: expected a new folder or a sweep, came a run\n"
 
 
 def test_a_study_tunes_compares_and_reports(tmp_path, alexnet):

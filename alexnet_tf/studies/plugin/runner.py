@@ -176,14 +176,10 @@ class SweepRunner:
             self.launch(rest)
 
     def supersede(self, jobs: Sequence[Job]) -> None:
-        """Take out of the manifest the jobs of the same phase, arm and seed as these, but of another config.
+        """Take out of the manifest what these jobs supersede; its folders stay."""
+        from alexnet_tf.studies.sweep import superseded
 
-        Their folders stay. Without this a study whose arm was changed would count both.
-        """
-        names = {job.name for job in jobs}
-        places = {(job.phase, job.arm, job.seed) for job in jobs}
-        old = [j for j in self.folder.jobs if j.name not in names and (j.phase, j.arm, j.seed) in places]
-        if old:
+        if old := superseded(self.folder.jobs, jobs):
             print(f"no longer part of this study: {', '.join(job.name for job in old)}", flush=True)
             self.folder.jobs[:] = [job for job in self.folder.jobs if job not in old]
 
