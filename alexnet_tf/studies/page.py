@@ -13,6 +13,15 @@ from alexnet_tf.studies.tables import TextTable
 TEMPLATE = "report.html.j2"
 
 
+@dataclass(frozen=True)
+class Link:
+    """Another page: its title, its path relative to this one, and its answers."""
+
+    title: str
+    path: str
+    answers: Sequence[str]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Page:
     """What a report says, in the order of the page.
@@ -27,6 +36,7 @@ class Page:
         rule: How verdicts come about; empty for plain runs.
         details: Tables below the results: jobs that do not count, config differences, environment.
         commands: What to type to do it again, each with what it does.
+        links: Other pages, each with its path relative to this one and what it says.
     """
 
     title: str
@@ -38,6 +48,7 @@ class Page:
     rule: str = ""
     details: Sequence[TextTable] = ()
     commands: Sequence[tuple[str, str]] = ()
+    links: Sequence["Link"] = ()
     made: str = field(default_factory=runs.now)
 
 

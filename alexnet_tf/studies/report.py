@@ -1,16 +1,18 @@
 """`write_report`: a sweep or runs in, one HTML page, pictures and a table for the terminal out. Imports no TensorFlow."""
 
+import os
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
 
-from alexnet_tf.runs import MANIFEST, RunError, RunFolder, SweepFolder, write_json, write_text
+from alexnet_tf.runs import CONFIG, MANIFEST, RunError, RunFolder, SweepFolder, write_json, write_text
 from alexnet_tf.studies import tables, wording
 from alexnet_tf.studies.claims import RESULT, result_json
 from alexnet_tf.studies.measures import RULE
-from alexnet_tf.studies.page import Page, render
+from alexnet_tf.studies.page import Link, Page, render
 from alexnet_tf.studies.plots import run_pictures, study_pictures
 from alexnet_tf.studies.results import RunResult, environment_rows, load_jobs, load_run
 from alexnet_tf.studies.study import TUNE, StudyResult, load_study
@@ -66,8 +68,9 @@ def write_report(paths: Sequence[Path], out: Path | None = None) -> Report:
     """Write the report of a sweep or of runs.
 
     Args:
-        paths: One sweep folder (with a study: its comparison; without: its jobs side by side), one run folder, or
-            several folders, of which a sweep stands for its finished runs.
+        paths: One sweep folder (with a study: its comparison; without: its jobs side by side), one run folder,
+            one folder of sweeps (the report of each, and an index of all), or several folders, of which a sweep
+            stands for its finished runs.
         out: The folder for `report.html`, `plots/` and (for a study) `results.csv`. None: the sweep or the run
             itself; for several folders `comparison` beside the first.
 
@@ -81,6 +84,8 @@ def write_report(paths: Sequence[Path], out: Path | None = None) -> Report:
     if len(folders) > 1:
         results = [result for folder in folders for result in _several(folder)]
         return _write(_runs_page(results), out or first.parent / COMPARISON)
+    if sweeps := _sweeps_in(first):
+        return _write_index(first, sweeps, out or first)
     if not (first / MANIFEST).is_file():
         return _write(_runs_page([load_run(RunFolder.open(first))]), out or first)
     sweep = SweepFolder.open(first)
@@ -91,6 +96,36 @@ def write_report(paths: Sequence[Path], out: Path | None = None) -> Report:
     write_text(report.html.parent / CSV, tables.results_csv(study))
     write_json(report.html.parent / RESULT, result_json(study))
     return report
+
+
+def _sweeps_in(folder: Path) -> list[Path]:
+    """The sweeps one level below a folder that is itself no sweep and no run."""
+    if not folder.is_dir() or (folder / MANIFEST).is_file() or (folder / CONFIG).is_file():
+        return []
+    return sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+
+
+def _write_index(folder: Path, sweeps: Sequence[Path], out: Path) -> Report:
+    """The report of each sweep, and a page that leads to them."""
+    links, empty = [], []
+    for path in sweeps:
+        try:
+            report = write_report([path])
+        except RunError as error:
+            empty.append(f"{path.name}: {error}")
+            continue
+        place = os.path.relpath(report.html, out)
+        links.append(Link(report.page.title, quote(Path(place).as_posix()), report.answers))
+    if not links:
+        raise RunError(f"{folder}: none of its {len(sweeps)} sweeps has anything to report ({empty[0]})")
+    count = f"{len(links)} sweep{'' if len(links) == 1 else 's'}."
+    page = Page(
+        title=f"Sweeps in {folder.resolve().name}",
+        answers=[count, *empty],
+        links=links,
+        commands=[("Make these pages again:", f"alexnet report {shlex.quote(_shown(folder))}")],
+    )
+    return _write(page, out)
 
 
 def _several(folder: Path) -> list[RunResult]:

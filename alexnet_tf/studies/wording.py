@@ -130,8 +130,13 @@ def claim_of(item: Comparison) -> str:
 def claimed(item: Comparison) -> str:
     """The claim and, where there are a number and an interval, whether it lies inside: '6x (outside)'."""
     text = claim_of(item)
-    inside = None if item.claim is None else item.effect.contains(item.claim)
+    inside = _inside(item)
     return f"{text} ({'inside' if inside else 'outside'})" if text and inside is not None else text or MISSING
+
+
+def _inside(item: Comparison) -> bool | None:
+    """Whether the claimed number lies in the interval; None without either, or where it is that of no effect."""
+    return None if item.claim is None or item.margin is not None else item.effect.contains(item.claim)
 
 
 def verdict(item: Comparison) -> str:
@@ -174,7 +179,7 @@ def finding(item: Comparison) -> str:
         return f"{' against '.join(sides(item))}: no seed has finished in both arms yet"
     text = _time_finding(item) if item.measure.is_time else _difference_finding(item)
     claim = claim_of(item)
-    inside = None if item.claim is None else value.contains(item.claim)
+    inside = _inside(item)
     where = "" if inside is None else f", {'inside' if inside else 'outside'} the interval"
     against = f" (claimed: {claim}{where})" if claim else ""
     few = value.n < SEEDS_FOR_A_VERDICT and item.scale != SMOKE

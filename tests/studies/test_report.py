@@ -248,3 +248,19 @@ def test_a_report_imports_no_tensorflow(sweep):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_folder_of_sweeps_gets_an_index(tmp_path, sweep_builder):
+    first = sweep_builder(tmp_path / "all" / "a b", {"quick": [100], "slow": [300]}, FASTER, name="first_one")
+    sweep_builder(tmp_path / "all" / "two", {"<b>": [100], "slow": [200]}, name="second")
+    empty = sweep_builder(tmp_path / "all" / "void", {"quick": []})
+    (empty.path / "sweep.yaml").write_text("jobs: [")
+    report = write_report([tmp_path / "all"])
+    assert report.html == tmp_path / "all" / "report.html"
+    page = Page(report.html.read_text())
+    assert [link["href"] for link in page.all("a")] == ["a%20b/report.html", "two/report.html"]
+    assert (first.path / "report.html").is_file()
+    assert "first one" in page.words
+    assert any(word.startswith("speed: quick reaches 25 %") for word in page.words)
+    assert any(word.startswith("void: ") for word in page.words)
+    assert "2 sweeps." in page.words

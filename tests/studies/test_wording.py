@@ -113,7 +113,7 @@ def test_views_and_averages_are_named():
 
 def test_no_effect_within_a_margin():
     item = comparison(lower(0.1, -0.2, 0.4), 0.0, measure=ERROR, margin=0.5)
-    assert wording.claimed(item) == "no effect within 0.5 points (inside)"
+    assert wording.claimed(item) == "no effect within 0.5 points"
     assert wording.verdict(item) == "confirmed"
     assert wording.verdict(comparison(lower(0.1, -0.2, 0.6), margin=0.5, measure=ERROR)) == "inconclusive"
     assert wording.verdict(comparison(lower(0.9, 0.6, 1.2), margin=0.5, measure=ERROR)) == "contradicted"
