@@ -31,7 +31,7 @@ def read_npz(path: Path) -> Weights:
         # Opened here, because np.load leaves a damaged file open.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             content = {name: archive[name] for name in archive.files}
-    except (*DAMAGE, AttributeError) as error:  # what is no archive has no `files`
+    except (*DAMAGE, TypeError, RuntimeError) as error:  # one array is no archive; an archive may be encrypted
         raise WeightsError(
             f"{path}: damaged, or no .npz of plain arrays ({' '.join(str(error).split())})"
         ) from error
