@@ -258,15 +258,13 @@ def test_evaluation_on_a_folder_of_images(photos, tmp_path, caplog):
     load_run(run.path).load_source()
     assert not caplog.records
 
-    plan = plan_import(
-        tmp_path / "net.safetensors",
-        tmp_path / "other",
-        "alexnet_owt",
-        ["data=folder", "data.dir=nowhere", *units(OWT)],
-    )
-    with pytest.raises(DataError, match="nowhere"):
-        import_weights(plan)
-    assert not (tmp_path / "other").exists()
+    for where in (["data=folder", "data.dir=nowhere"], ["data.dir=nowhere"]):
+        plan = plan_import(
+            tmp_path / "net.safetensors", tmp_path / "other", "alexnet_owt", [*where, *units(OWT)]
+        )
+        with pytest.raises(DataError, match="nowhere"):
+            import_weights(plan)
+        assert not (tmp_path / "other").exists()
 
 
 def test_it_is_exported_and_fine_tuned(owt, photos, tmp_path):
