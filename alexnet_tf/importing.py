@@ -109,7 +109,7 @@ def plan_import(
         config=config,
         mean=mean,
         class_names=names,
-        data_is_named="data" in _groups(overrides),
+        data_is_named=not {"data", "data.name", "data.dir"}.isdisjoint(_keys(overrides)),
         allow_pickle=allow_pickle,
         overrides=(f"model={model}", *overrides),
     )
@@ -213,27 +213,26 @@ def _check_new(path: Path, expected: str) -> None:
         raise WrongPathError(f"--out {path}: exists already. Expected {expected}.")
 
 
-def _groups(overrides: Sequence[str]) -> dict[str, str]:
-    """The groups that are chosen among overrides."""
-    return {key: value for key, _, value in (text.partition("=") for text in overrides) if "." not in key}
+def _keys(overrides: Sequence[str]) -> list[str]:
+    """What overrides change, such as `data` or `data.dir`."""
+    return [text.lstrip("+~").partition("=")[0] for text in overrides]
 
 
 def _compose(model: str, recipe: str, overrides: Sequence[str], *, has_mean: bool) -> Config:
     """The run's config, of which the preprocessing has the mean that it needs."""
-    for text in overrides:
-        key = text.lstrip("+~").partition("=")[0]
+    keys = _keys(overrides)
+    for text, key in zip(overrides, keys, strict=True):
         if not key.startswith(("model.", "data.", "augment.")) and key not in ("data", "augment"):
             raise ConfigError(
                 f"{text}: expected data=NAME, augment=NAME, or a key of model, data or augment; --model names "
                 f"the network"
             )
-    chosen = _groups(overrides)
     defaults = [
         f"{group}={name}"
         for group, name in (("data", "imagenet2012"), ("augment", recipe))
-        if group not in chosen
+        if group not in keys
     ]
-    if recipe == "caffe" and not has_mean and "augment" not in chosen:
+    if recipe == "caffe" and not has_mean and "augment" not in keys:
         defaults.append(f"augment.subtract_mean.values={CAFFE_MEAN}")
     config = compose([f"model={model}", *defaults, *overrides])
     if not isinstance(config.model, StagedModelConfig):

@@ -12,9 +12,10 @@ import tensorflow as tf
 from caffe_bytes import blob, layer
 from safetensors.numpy import load_file, save_file
 
-from alexnet_tf.config import ConfigError
+from alexnet_tf.config import ConfigError, compose
 from alexnet_tf.data import DataError
 from alexnet_tf.evaluation import Settings, evaluate_runs
+from alexnet_tf.export import export_savedmodel
 from alexnet_tf.importing import (
     RECIPES,
     STATE_DICTS,
@@ -228,17 +229,23 @@ def test_it_cannot_be_resumed_or_reported(owt):
         train(replace(run.config, resume=str(run.path)))
 
 
-def test_evaluation_on_a_folder_of_images(tmp_path, caplog):
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """A folder of six images of two classes."""
+    root = tmp_path_factory.mktemp("photos")
     for number in range(6):
         image = np.random.default_rng(number).integers(0, 256, [260, 300, 3], np.uint8)
-        path = tmp_path / "photos" / "val" / f"class{number % 2}" / f"{number}.png"
+        path = root / "train" / f"class{number % 2}" / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(tf.io.encode_png(image).numpy())
-    (tmp_path / "photos" / "val").rename(tmp_path / "photos" / "train")
+    return root
+
+
+def test_evaluation_on_a_folder_of_images(photos, tmp_path, caplog):
     save_file(torchvision_names(random_arrays(OWT, {}, classes=2)), tmp_path / "net.safetensors")
     overrides = [
         "data=folder",
-        f"data.dir={tmp_path / 'photos'}",
+        f"data.dir={photos}",
         "data.validation_fraction=0.0",
         *units(OWT),
     ]
@@ -251,15 +258,31 @@ def test_evaluation_on_a_folder_of_images(tmp_path, caplog):
     load_run(run.path).load_source()
     assert not caplog.records
 
-    plan = plan_import(
-        tmp_path / "net.safetensors",
-        tmp_path / "other",
-        "alexnet_owt",
-        ["data=folder", "data.dir=nowhere", *units(OWT)],
+    for where in (["data=folder", "data.dir=nowhere"], ["data.dir=nowhere"]):
+        plan = plan_import(
+            tmp_path / "net.safetensors", tmp_path / "other", "alexnet_owt", [*where, *units(OWT)]
+        )
+        with pytest.raises(DataError, match="nowhere"):
+            import_weights(plan)
+        assert not (tmp_path / "other").exists()
+
+
+def test_it_is_exported_and_fine_tuned(owt, photos, tmp_path):
+    run, arrays, _ = owt
+    assert export_savedmodel(run, tmp_path / "saved").top1_agreement == 1
+    choices = f"data=folder data.dir={photos} data.validation_fraction=0.0 model=alexnet_owt augment=owt"
+    # A rate too small to move a float32.
+    recipe = "optimizer.lr=1e-30 training.batch_size=2 training.steps=1 training.progress=none"
+    where = [f"init_from={run.path}", f"run_dir={tmp_path / 'tuned'}"]
+    tuned = train(compose([*choices.split(), *units(OWT), *recipe.split(), *where]))
+    for stage in OWT:
+        np.testing.assert_array_equal(
+            tuned.model().get_layer(stage).bias.numpy(), arrays[f"{stage}.bias"], err_msg=stage
+        )
+    np.testing.assert_array_equal(
+        tuned.model().get_layer("conv2").kernel.numpy()[4, 0], arrays["conv2.weight"][:, :, 4, 0].T
     )
-    with pytest.raises(DataError, match="nowhere"):
-        import_weights(plan)
-    assert not (tmp_path / "other").exists()
+    assert tuned.model().output_shape == (None, 2)  # starts afresh: there were five
 
 
 def test_a_thousand_classes_are_imagenets(tmp_path):

@@ -526,6 +526,10 @@ def check_replicas(batch_size: int, replicas: int) -> None:
 def _check_groups(optimizer: SGDConfig) -> None:
     for name, group in optimizer.groups.items():
         key = f"optimizer.groups.{name}"
+        if name == "rest":
+            raise ConfigError(
+                f"{key}: expected another name, as rest is the group of the variables in no other"
+            )
         try:
             re.compile(group.match)
         except re.error as error:

@@ -58,7 +58,8 @@ def show(value: Any) -> str:
         separator = ", " if any(isinstance(entry, str) for entry in value) else " "
         return separator.join(map(show, value)) or "nothing"
     if isinstance(value, Sampled):
-        return f"{value:.4g}±{100 * ERRORS * value.error / value:.1g}%"
+        margin = f"±{100 * ERRORS * value.error / value:.1g}%" if value else ""  # of 0 there is no share
+        return f"{value:.4g}{margin}"
     if isinstance(value, float):
         return f"{value + 0.0:.6g}"  # no -0
     return f"{value:,}" if isinstance(value, int) else value

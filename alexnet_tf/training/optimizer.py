@@ -1,12 +1,13 @@
 """The paper's update as a Keras optimizer, with rates that belong to groups of variables."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from alexnet_tf.config import ConfigError
 from alexnet_tf.config.schema import AdamConfig, OptimizerConfig, SGDConfig
 
 REST = "rest"
@@ -156,6 +157,19 @@ def make_optimizer(config: OptimizerConfig) -> keras.optimizers.Optimizer:
         decay = {"weight_decay": config.weight_decay} if config.weight_decay else {}
         return kind(config.lr, beta_1=config.beta_1, beta_2=config.beta_2, epsilon=config.epsilon, **decay)
     raise TypeError(f"Expected SGDConfig or AdamConfig. Received: {type(config).__name__}")
+
+
+def check_groups(optimizer: keras.optimizers.Optimizer, paths: Sequence[str]) -> None:
+    """Raise `ConfigError` for a group that takes none of the variables: its rate, or its freezing, would do nothing."""
+    if not isinstance(optimizer, CoupledSGD):
+        return
+    taken = {optimizer.group_of(path) for path in paths}
+    for name, values in optimizer.groups.items():
+        if name not in taken:
+            raise ConfigError(
+                f"optimizer.groups.{name}.match={values['match']}: expected to find a variable of this network that no "
+                f"group before it takes, among {paths[0]} to {paths[-1]}"
+            )
 
 
 def group_rates(config: OptimizerConfig) -> dict[str, float]:

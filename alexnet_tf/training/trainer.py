@@ -17,7 +17,7 @@ from alexnet_tf.inference import Run
 from alexnet_tf.runs import RunFolder, State
 from alexnet_tf.training.callbacks import TensorBoard, make_progress
 from alexnet_tf.training.loop import Loop, Stopped
-from alexnet_tf.training.optimizer import frozen_groups, group_rates, make_optimizer
+from alexnet_tf.training.optimizer import check_groups, frozen_groups, group_rates, make_optimizer
 from alexnet_tf.training.schedule import make_schedule
 from alexnet_tf.training.start import start_from
 from alexnet_tf.training.step import make_train_step
@@ -182,6 +182,7 @@ def _build(
     with strategy.scope():
         network = model.build(config.model, dtype=DTYPES[config.training.precision], seed=config.seed)
         optimizer = make_optimizer(config.optimizer)
+        check_groups(optimizer, [variable.path for variable in network.trainable_variables])
         if config.training.precision == Precision.float16:
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(network.trainable_variables)

@@ -313,6 +313,11 @@ WRONG_FILES = [
         r"optimizer/mine\.yaml: optimizer\.momentun.*mean momentum",
     ),
     (
+        "optimizer/mine.yaml",
+        "defaults: [/schema/optimizer@_here_: sgd]\ngroups: {rest: {match: kernel$}}",
+        r"^optimizer\.groups\.rest: expected another name",
+    ),
+    (
         "schedule/mine.yaml",
         "defaults: [/schema/schedule@_here_: cosine]\nepochs: [3]",
         r"schedule/mine\.yaml: schedule\.epochs: no such key.*final_fraction",

@@ -123,6 +123,7 @@ def test_numbers_are_shown_as_people_write_them():
     assert show(None) == "none"
     assert show({1: 0.01, 72: -0.0}) == "1: 0.01, 72: 0"
     assert show(Sampled(0.00998, error=0.00005)) == "0.00998±2%"
+    assert show(Sampled(0.0, error=0.0)) == "0"  # such as weights that start at 0
 
 
 def test_the_command_tells_agreement_by_its_status(alexnet):

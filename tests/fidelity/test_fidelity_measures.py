@@ -156,7 +156,8 @@ def code2012():
         ("training.batch_size=256", {"batch", "iterations"}),
         ("training.epochs=80", {"epochs", "iterations"}),
         ("optimizer.momentum=0.8", {"momentum", "update"}),
-        ("optimizer.weight_decay=1e-4", {"decay"}),  # the update is that of conv1, a group of its own
+        ("optimizer.weight_decay=1e-4", {"decay", "update"}),  # of conv1 too, though it is a group of its own
+        ("optimizer.lr=0.02", {"rate", "rate_by_epoch", "rate_by_plateau", "update"}),
         ("optimizer.groups.conv1_weights.weight_decay=1e-4", {"decay", "update"}),
         ("optimizer.groups.biases.lr=0.01", {"rate", "rate_by_epoch"}),
         ("optimizer.groups.conv1_biases.weight_decay=5e-4", {"decay"}),

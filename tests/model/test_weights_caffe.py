@@ -87,3 +87,5 @@ def test_a_mean_that_is_none(tmp_path):
     path.write_bytes(blob(BIAS, legacy=True)[:-2])
     with pytest.raises(WeightsError, match="no BlobProto"):
         read_mean_blob(path)
+    with pytest.raises(WeightsError, match=r"cannot be read \(Is a directory\)"):
+        read_mean_blob(tmp_path)

@@ -106,6 +106,12 @@ def test_torchs_halves(torch, tmp_path):
     assert [array.tolist() for array in arrays.values()] == [values] * 3
 
 
+def test_torchs_parameters(torch, tmp_path):
+    parameters = {name: torch.nn.Parameter(torch.from_numpy(array)) for name, array in ARRAYS.items()}
+    torch.save(parameters, tmp_path / "net.pth")
+    assert same(read_weights(tmp_path / "net.pth"))
+
+
 def test_torchs_pickle_runs_nothing(torch, tmp_path):
     ran = tmp_path / "ran"
     torch.save({"a.weight": Evil(ran)}, tmp_path / "net.pth")
@@ -122,10 +128,13 @@ def test_damaged_torch(torch, tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(WeightsError, match=r"net.pth: damaged, or not written by torch.save \("):
             read_weights(path)
-    for content in ([torch.ones(2)], {"epoch": 3}, torch.ones(2)):
+    for content in ([torch.ones(2)], {"epoch": 3}, torch.ones(2), {0: torch.ones(2)}):
         torch.save(content, path)
         with pytest.raises(WeightsError, match=r"expected a state dict, tensors by their names"):
             read_weights(path)
+    torch.save({"a.weight": torch.eye(2).to_sparse()}, path)
+    with pytest.raises(WeightsError, match=r"a.weight: expected a dense tensor \("):
+        read_weights(path)
     torch.save({"a.weight": torch.tensor([1.0, float("nan")])}, path)
     with pytest.raises(WeightsError, match=r"a.weight: expected finite numbers, found NaN or infinity"):
         read_weights(path)
@@ -215,6 +224,10 @@ def test_other_npy_and_npz(tmp_path):
         read_weights(archive)
     archive.write_bytes(archive.read_bytes()[:-30])
     with pytest.raises(WeightsError, match=r"damaged"):
+        read_weights(archive)
+    with archive.open("wb") as stream:
+        np.save(stream, np.ones(3))
+    with pytest.raises(WeightsError, match=r"damaged, or no .npz of plain arrays"):
         read_weights(archive)
     np.savez(archive, **{"conv1/weights": np.arange(3)})
     with pytest.raises(WeightsError, match=r"conv1.weight: expected floating-point numbers, found int64"):

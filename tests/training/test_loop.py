@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import signal
 import struct
 from pathlib import Path
@@ -709,6 +710,14 @@ def test_checkpoints_every_n_steps_count_the_last_step_of_an_epoch(run, tmp_path
 def test_more_overfit_batches_than_there_are_is_refused(run, tmp_path):
     with pytest.raises(ConfigError, match=r"training\.overfit_batches=1000: expected at most \d+"):
         run(tmp_path / "run", "training.overfit_batches=1000")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("match", ["biass$", "^conv9/"])
+def test_a_group_without_variables_is_refused(run, tmp_path, match):
+    message = rf"^optimizer\.groups\.biases\.match={re.escape(match)}: expected to find .* conv1/kernel to fc10/bias$"
+    with pytest.raises(ConfigError, match=message):
+        run(tmp_path / "run", f"optimizer.groups.biases.match={match}")
     assert not (tmp_path / "run").exists()
 
 

@@ -30,11 +30,16 @@ def same(one, other) -> list[str]:
     return [path for path, value in values(one).items() if (value == values(other)[path]).all()]
 
 
+def said(caplog) -> list[str]:
+    """Our own messages: TensorFlow's about retracing depend on what has been trained before in this process."""
+    return [record.getMessage() for record in caplog.records if record.name.startswith("alexnet_tf")]
+
+
 def test_a_run_starts_from_another(run, tiny, first, tmp_path, caplog, monkeypatch):
     monkeypatch.chdir(first.path.parent)
     second = run(tmp_path / "second", LR, "training.steps=1", "seed=5", "init_from=run")
     assert same(second, first) == list(values(first))
-    assert not caplog.records
+    assert not said(caplog)
     assert second.config.init_from == str(first.path)  # absolute: the run may be used from elsewhere
     fresh = build(replace(tiny().model, num_classes=10, input_channels=1), seed=5)
     assert not any(
@@ -52,7 +57,7 @@ def test_another_number_of_classes_starts_the_last_layer_afresh(run, tiny, first
     for variable in fresh.weights:
         if variable.path in (kernel, bias):
             np.testing.assert_allclose(values(second)[variable.path], variable.numpy(), atol=1e-25)
-    assert [record.getMessage() for record in caplog.records] == [
+    assert said(caplog) == [
         f"init_from={first.path}: {kernel.split('/')[0]} starts afresh, with 12 classes instead of 10"
     ]
 

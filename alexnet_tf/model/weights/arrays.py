@@ -4,8 +4,6 @@ Both have TensorFlow's axes and Caffe's BGR, as the converter caffe-tensorflow w
 fc8. The `.npz` names its arrays `conv1/weights`, `conv1/biases` and so on.
 """
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -18,7 +16,6 @@ from alexnet_tf.model.weights.layouts import CAFFE_TENSORFLOW
 
 PARTS = {"weights": "weight", "biases": "bias"}
 """Our names for the two arrays of a layer, by the file's."""
-DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 def read_npz(path: Path) -> Weights:
@@ -31,7 +28,7 @@ def read_npz(path: Path) -> Weights:
         # Opened here, because np.load leaves a damaged file open.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             content = {name: archive[name] for name in archive.files}
-    except (*DAMAGE, AttributeError) as error:  # what is no archive has no `files`
+    except Exception as error:  # NumPy and zipfile raise what comes: BadZipFile, TypeError, EOFError, ...
         raise WeightsError(
             f"{path}: damaged, or no .npz of plain arrays ({' '.join(str(error).split())})"
         ) from error
@@ -58,7 +55,7 @@ def read_npy(path: Path, *, allow_pickle: bool = False) -> Weights:
     try:
         with path.open("rb") as stream:
             pickled = _holds_objects(stream)
-    except DAMAGE as error:
+    except Exception as error:  # ValueError, EOFError, tokenize.TokenError, ...
         raise WeightsError(f"{path}: damaged, or no .npy file ({' '.join(str(error).split())})") from error
     if not pickled:
         raise WeightsError(f"{path}: expected a dictionary of layers, found one plain array")

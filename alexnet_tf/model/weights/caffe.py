@@ -73,7 +73,7 @@ def read_mean_blob(path: Path) -> np.ndarray:
     """Read a mean image in Caffe's `.binaryproto`: float32 `[channels, height, width]`, BGR.
 
     Raises:
-        WeightsError: If it is damaged.
+        WeightsError: If it is damaged or cannot be read.
     """
     return _drop_leading(_array(path, "the mean image", _parse(path, "BlobProto")), 3)
 
@@ -103,6 +103,8 @@ def _parse(path: Path, message: str) -> Any:
         return _message_class(message).FromString(path.read_bytes())
     except DecodeError as error:
         raise WeightsError(f"{path}: damaged, or no {message} of Caffe's") from error
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def _array(path: Path, name: str, blob: Any) -> np.ndarray:

@@ -41,12 +41,11 @@ def read_torch(path: Path) -> Weights:
         raise WeightsError(f"{path}: damaged, or not written by torch.save ({_one_line(error)})") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    if not isinstance(content, dict) or not all(torch.is_tensor(value) for value in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and torch.is_tensor(value) for name, value in content.items()
+    ):
         raise WeightsError(f"{path}: expected a state dict, tensors by their names")
-    floats = {
-        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in content.items()
-    }
-    return _weights(path, {name: tensor.numpy() for name, tensor in floats.items()})
+    return _weights(path, {name: _numpy(path, name, tensor) for name, tensor in content.items()})
 
 
 def read_safetensors(path: Path) -> Weights:
@@ -92,6 +91,14 @@ def _weights(path: Path, arrays: Mapping[str, np.ndarray]) -> Weights:
     kept = {name: array for name, array in arrays.items() if not COUNTER.search(name)}
     plain = {".".join(part for part in name.split(".") if part != "module"): kept[name] for name in kept}
     return make_weights(str(path), plain, TORCH)
+
+
+def _numpy(path: Path, name: str, tensor: Any) -> np.ndarray:
+    plain = tensor.detach()  # a saved parameter asks for gradients
+    try:
+        return (plain.float() if plain.is_floating_point() else plain).numpy()
+    except (TypeError, RuntimeError) as error:  # sparse, quantised, without data
+        raise WeightsError(f"{path}: {name}: expected a dense tensor ({_one_line(error)})") from error
 
 
 def _array(path: Path, name: str, view: Mapping[str, Any]) -> np.ndarray:
