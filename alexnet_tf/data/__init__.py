@@ -13,9 +13,10 @@ from alexnet_tf.data.pipeline import (
 )
 from alexnet_tf.data.preprocessing import Preprocessing, make_preprocessing
 from alexnet_tf.data.sources import SOURCES, DataError, DataSource, Split, load_source
-from alexnet_tf.data.statistics import Statistics, compute_statistics
+from alexnet_tf.data.statistics import ARCHIVE_DAMAGES, Statistics, compute_statistics
 
 __all__ = [
+    "ARCHIVE_DAMAGES",
     "OPS",
     "SOURCES",
     "DataError",

@@ -23,7 +23,7 @@ from alexnet_tf.data.splits import DataSource
 from alexnet_tf.data.stores import DataError, traced
 
 FORMAT = 1
-DAMAGES = (
+ARCHIVE_DAMAGES = (
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
@@ -96,7 +96,7 @@ class Statistics:
             return cls(**{**values, "count": int(values["count"])})
         except FileNotFoundError:
             raise
-        except DAMAGES as error:
+        except ARCHIVE_DAMAGES as error:
             raise DataError(f"{path} is no statistics file: {' '.join(str(error).split())}") from error
 
 

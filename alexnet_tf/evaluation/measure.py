@@ -26,6 +26,9 @@ from alexnet_tf.evaluation.scores import Scores, tally
 from alexnet_tf.inference import Run, class_labels, log_probabilities
 from alexnet_tf.runs import RunError
 
+SECONDS_TO_WAIT = 60.0
+"""For another process that adds its evaluation to the same run, which takes seconds."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -159,12 +162,13 @@ def measure(task: Task, *, keep: bool = False) -> tuple[Evaluation, np.ndarray, 
             if known := data.explain_error(error, task.source):
                 raise known from error
             raise
-        path = next_path(parent, task.settings.split, task.settings.views)
         names = class_labels(task.run, task.outputs)
-        evaluation = counts.evaluation(str(task.run.path), task.settings, path, names)
-        evaluation.write_tables(folder)
-        folder.rename(path)
-        append_row(task.run, evaluation)
+        with runs.locked(parent, "another process is adding an evaluation", wait=SECONDS_TO_WAIT):
+            path = next_path(parent, task.settings.split, task.settings.views)
+            evaluation = counts.evaluation(str(task.run.path), task.settings, path, names)
+            evaluation.write_tables(folder)
+            append_row(task.run, evaluation)  # first: if it fails, the folder goes too
+            folder.rename(path)
     log_probabilities, truth = (np.concatenate(column) for column in zip(*kept, strict=True))
     return evaluation, log_probabilities, truth
 

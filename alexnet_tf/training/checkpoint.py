@@ -8,8 +8,6 @@ import json
 import logging
 import os
 import re
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_tf.data import ARCHIVE_DAMAGES
 from alexnet_tf.runs import RunError, RunFolder, write_atomic
 
 STATE = "state"
 NUMBERED = re.compile(r"_\d+(?=/)")
 BEST = "best.npz"
-DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, json.JSONDecodeError)
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def load(path: Path) -> Checkpoint:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         state = json.loads(arrays.pop(STATE).tobytes().decode())
-    except DAMAGE as error:
+    except ARCHIVE_DAMAGES as error:
         raise RunError(f"{path}: damaged ({error})") from error
     return Checkpoint(arrays, state)
 

@@ -315,7 +315,7 @@ def test_images_that_have_no_room_are_reported(photo_run, tmp_path, caplog):
     config = photo_run.config
     config.augment.pad_crop = replace(config.augment.pad_crop, padding=0)
     assert evaluate_runs([photo_run], Settings("train", 5))[0].scores.examples == 30
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.name.startswith("alexnet_tf")]
     for number in (0, 7):
         path = tmp_path / "photos" / f"c{number // 3}" / f"{number}.png"
         path.write_bytes(
