@@ -259,7 +259,10 @@ def main() -> None:
         if line := os.environ.get("COMP_LINE"):
             os.environ["COMP_LINE"] = line.replace(" train ", " ", 1)
     with _exit_statuses():
-        sys.exit(app(args=arguments, prog_name="alexnet", standalone_mode=False))
+        status = app(args=arguments, prog_name="alexnet", standalone_mode=False)
+        if status == INTERRUPTED:  # what Typer makes of a KeyboardInterrupt, without a word
+            raise KeyboardInterrupt
+        sys.exit(status)
 
 
 def _run_hydra(arguments: list[str]) -> None:
@@ -419,6 +422,8 @@ def _exit_statuses() -> Iterator[None]:
     except KeyboardInterrupt:
         _fail("interrupted", INTERRUPTED)
     except Exception as error:
+        if _was_interrupted(error):
+            _fail("interrupted", INTERRUPTED)
         if hasattr(
             error, "format_message"
         ):  # of the command line itself: an unknown verb, a missing argument
@@ -431,6 +436,13 @@ def _exit_statuses() -> Iterator[None]:
         if status is None or os.environ.get("ALEXNET_DEBUG"):
             raise
         _fail(str(error), status)
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether an error is only what a library made of an interruption."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _fail(message: str, status: int) -> None:
