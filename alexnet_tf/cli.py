@@ -170,7 +170,9 @@ def import_weights(
     from alexnet_tf import importing
     from alexnet_tf.config import ConfigError
 
-    if (model is None) == (to is None) or to not in (None, "torch"):
+    if to not in (None, "torch"):
+        raise ConfigError(f"--to {to}: expected torch")
+    if (model is None) == (to is None):
         raise ConfigError(
             "import-weights: expected --model NAME to make a run, or --to torch to write a state dict"
         )

@@ -40,10 +40,8 @@ WRONG = [
         ["import-weights", "nowhere", "--to", "torch", "--out", "x.pth"],
         "nowhere: no such folder. Expected a run",
     ),
-    (
-        ["import-weights", "nowhere", "--to", "onnx", "--out", "x"],
-        "expected --model NAME to make a run, or --to",
-    ),
+    (["import-weights", "nowhere", "--to", "onnx", "--out", "x"], "--to onnx: expected torch"),
+    (["export", __file__], "test_cli.py: a file. Expected a run folder"),
     (["summary", "model=alexnet", "model.input_size=20"], "model.stages.conv2: The map has become too small"),
 ]
 

@@ -179,7 +179,10 @@ def explain(error: BaseException) -> str:
         return f"a config file is no YAML: {' '.join(message.split())}"
     if message.startswith("Config group override"):
         groups = [name for name in _names(schema.Config) if _names(_type_at(name)) and name != "study"]
-        return f"null is no choice: expected the name of a member for each of the groups {', '.join(groups)}"
+        came = message.rpartition(" ")[2].replace("NoneType", "null")
+        return (
+            f"{came} is no choice: expected the name of a member for each of the groups {', '.join(groups)}"
+        )
     if ambiguous := re.search(r"Ambiguous value for argument '(.*)'", message):
         return (
             f"{ambiguous[1]}: expected one value; add -m to sweep over several, or write a list as key=[a,b] and a text "
@@ -192,6 +195,9 @@ def explain(error: BaseException) -> str:
         key, _, value = override[1].lstrip("+").partition("=")
         if "dict is not a subclass" in message:  # a limit of OmegaConf in dicts of dataclasses
             return f"{key}: a new entry cannot be added on the command line; put it in a YAML file"
+        parent = key.rpartition(".")[0]
+        if _type_at(key) is None and isinstance(_type_at(parent), type) and not _names(_type_at(parent)):
+            return f"{key}: no such key, as {parent} is a value. {_expected(parent)}"
         return f"{key}={value}: {_expected(key) or _first_line(message)}"
     choice = _explain_choice(str(error))
     return choice or where + (_explain_key(f"{error}\n{cause}", key) or _explain_value(message, key))
