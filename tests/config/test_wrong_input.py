@@ -40,6 +40,8 @@ WRONG = [
     ("training.probe=3", ["training.probe=3", "every, examples, stop_below"]),
     ("model.init.std=3", ["model.init.std: no such key", "model.init is a value", "normal, glorot_uniform"]),
     ("optimizer.lr.rest=3", ["optimizer.lr.rest: no such key", "optimizer.lr is a value", "float"]),
+    ("optimizer.groups={conv1:{match:conv1}}", ["optimizer.groups.conv1", "new entry", "YAML"]),
+    ("model.lrn={sise:3}", ["model.lrn.sise: no such key", "did you mean size?"]),
     ("model.lrn=no_thanks", ["model.lrn=no_thanks", "size, k, alpha"]),
     ("model.stages.conv1=3", ["model.stages.conv1=3", "kind, units"]),
     ("study.name=mine", ["null", "YAML"]),
