@@ -176,7 +176,9 @@ def import_weights(
     from alexnet_tf import importing
     from alexnet_tf.config import ConfigError
 
-    if (model is None) == (to is None) or to not in (None, "torch"):
+    if to not in (None, "torch"):
+        raise ConfigError(f"--to {to}: expected torch")
+    if (model is None) == (to is None):
         raise ConfigError(
             "import-weights: expected --model NAME to make a run, or --to torch to write a state dict"
         )
@@ -324,7 +326,10 @@ def main() -> None:
         if line := os.environ.get("COMP_LINE"):
             os.environ["COMP_LINE"] = line.replace(" train ", " ", 1)
     with _exit_statuses():
-        sys.exit(app(args=arguments, prog_name="alexnet", standalone_mode=False))
+        status = app(args=arguments, prog_name="alexnet", standalone_mode=False)
+        if status == INTERRUPTED:  # what Typer makes of a KeyboardInterrupt, without a word
+            raise KeyboardInterrupt
+        sys.exit(status)
 
 
 def _run_hydra(arguments: list[str]) -> None:
@@ -507,6 +512,8 @@ def _exit_statuses() -> Iterator[None]:
     except KeyboardInterrupt:
         _fail("interrupted", INTERRUPTED)
     except Exception as error:
+        if _was_interrupted(error):
+            _fail("interrupted", INTERRUPTED)
         if hasattr(
             error, "format_message"
         ):  # of the command line itself: an unknown verb, a missing argument
@@ -519,6 +526,13 @@ def _exit_statuses() -> Iterator[None]:
         if status is None or os.environ.get("ALEXNET_DEBUG"):
             raise
         _fail(str(error), status)
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether an error is only what a library made of an interruption."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _fail(message: str, status: int) -> None:

@@ -331,9 +331,8 @@ class RunFolder:
         """
         folder = Path(path)
         if not folder.is_dir():
-            raise WrongPathError(
-                f"{folder}: no such folder. Expected a run folder, which `alexnet train` makes."
-            )
+            found = "a file" if folder.exists() else "no such folder"
+            raise WrongPathError(f"{folder}: {found}. Expected a run folder, which `alexnet train` makes.")
         if not (folder / CONFIG).is_file():
             hint = f"; it is a sweep, whose runs are {folder}/*" if (folder / MANIFEST).exists() else ""
             raise WrongPathError(f"{folder}: not a run folder (it has no {CONFIG}){hint}")

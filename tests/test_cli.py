@@ -48,10 +48,8 @@ WRONG = [
         ["import-weights", "nowhere", "--to", "torch", "--out", "x.pth"],
         "nowhere: no such folder. Expected a run",
     ),
-    (
-        ["import-weights", "nowhere", "--to", "onnx", "--out", "x"],
-        "expected --model NAME to make a run, or --to",
-    ),
+    (["import-weights", "nowhere", "--to", "onnx", "--out", "x"], "--to onnx: expected torch"),
+    (["export", __file__], "test_cli.py: a file. Expected a run folder"),
     (["summary", "model=alexnet", "model.input_size=20"], "model.stages.conv2: The map has become too small"),
 ]
 
@@ -133,3 +131,25 @@ def test_light_commands_leave_tensorflow_alone(tmp_path):
         "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("clumsy", [False, True])
+def test_an_interruption_is_one_line_and_status_130(tmp_path, clumsy):
+    code = f"""
+import signal, sys
+from alexnet_tf import cli
+
+def interrupt(*_):
+    try:
+        raise KeyboardInterrupt
+    finally:
+        if {clumsy}:  # as OmegaConf does here and there
+            None.missing
+
+signal.signal(signal.SIGALRM, interrupt)
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+sys.argv = ["alexnet", "summary"]
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "alexnet: interrupted\n")

@@ -23,6 +23,7 @@ from alexnet_tf.config.checks import ConfigError, check, check_model
 
 CONFIG_MODULE = "alexnet_tf.conf"
 HYDRA_VERSION = "1.3"
+NO_NEW_ENTRY = "a new entry cannot be added on the command line; put it in a YAML file"
 
 
 def register_schemas() -> None:
@@ -179,7 +180,10 @@ def explain(error: BaseException) -> str:
         return f"a config file is no YAML: {' '.join(message.split())}"
     if message.startswith("Config group override"):
         groups = [name for name in _names(schema.Config) if _names(_type_at(name)) and name != "study"]
-        return f"null is no choice: expected the name of a member for each of the groups {', '.join(groups)}"
+        came = message.rpartition(" ")[2].replace("NoneType", "null")
+        return (
+            f"{came} is no choice: expected the name of a member for each of the groups {', '.join(groups)}"
+        )
     if ambiguous := re.search(r"Ambiguous value for argument '(.*)'", message):
         return (
             f"{ambiguous[1]}: expected one value; add -m to sweep over several, or write a list as key=[a,b] and a text "
@@ -191,7 +195,10 @@ def explain(error: BaseException) -> str:
     if override := re.search(r"Error merging override (\S+)", str(error)):
         key, _, value = override[1].lstrip("+").partition("=")
         if "dict is not a subclass" in message:  # a limit of OmegaConf in dicts of dataclasses
-            return f"{key}: a new entry cannot be added on the command line; put it in a YAML file"
+            return f"{key}: {NO_NEW_ENTRY}"
+        parent = key.rpartition(".")[0]
+        if _type_at(key) is None and isinstance(_type_at(parent), type) and not _names(_type_at(parent)):
+            return f"{key}: no such key, as {parent} is a value. {_expected(parent)}"
         return f"{key}={value}: {_expected(key) or _first_line(message)}"
     choice = _explain_choice(str(error))
     return choice or where + (_explain_key(f"{error}\n{cause}", key) or _explain_value(message, key))
@@ -213,7 +220,12 @@ def _explain_key(message: str, key: str) -> str | None:
     """A key that does not exist, or that a null section cannot take."""
     owner = getattr(schema, next(iter(re.findall(r"object_type=(\w+)", message)), ""), None)
     if missing := re.search(r"Could not override '([^']+)'", message):
-        return f"{missing[1]}: no such key. {_siblings(missing[1], owner)}"
+        name = (
+            key if key.startswith(f"{missing[1]}.") else missing[1]
+        )  # of a section that was given whole, its entry
+        if name == key and "object_type=dict" in message:
+            return f"{name}: {NO_NEW_ENTRY}"
+        return f"{name}: no such key. {_siblings(name, owner)}"
     if unknown := re.search(r"Key '([^']+)' (?:not in|is not in struct)", message):
         return f"{key or unknown[1]}: no such key. {_siblings(key or unknown[1], owner)}"
     if slot := re.search(r"'(\w+Config|Config)' object has no attribute '(\w+)'", message):  # added with `+`

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
 from alexnet_tf import data, runs
 from alexnet_tf.config import ConfigError, view_crop
@@ -154,10 +154,13 @@ def measure(task: Task, *, keep: bool = False) -> tuple[Evaluation, np.ndarray, 
     parent = task.run.path / FOLDER
     with new_results(parent) as folder:
         try:
-            for rows, labels in _outputs(task):
-                counts.add(rows, labels)
-                if keep:
-                    kept.append((rows.astype(np.float32), labels))
+            # The bar is ended here and not where batches are drawn: that generator outlives an error, and a bar that
+            # is taken away after the error's line takes the line with it.
+            with _bar(task.settings) as bar:
+                for rows, labels in _outputs(task, bar):
+                    counts.add(rows, labels)
+                    if keep:
+                        kept.append((rows.astype(np.float32), labels))
         except tf.errors.OpError as error:
             if known := data.explain_error(error, task.source):
                 raise known from error
@@ -173,7 +176,13 @@ def measure(task: Task, *, keep: bool = False) -> tuple[Evaluation, np.ndarray, 
     return evaluation, log_probabilities, truth
 
 
-def _outputs(task: Task) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _bar(settings: Settings) -> Progress:
+    """A bar on standard error, which does not show where it is not wanted or there is no terminal."""
+    console = Console(stderr=True)
+    return Progress(console=console, transient=True, disable=not (settings.progress and console.is_terminal))
+
+
+def _outputs(task: Task, bar: Progress) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The log-probabilities float64 `[N, classes]` and labels int32 `[N]` of every example once, in batches."""
     with task.strategy.scope():
         model = task.run.model()
@@ -186,17 +195,9 @@ def _outputs(task: Task) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         parts = task.strategy.run(replica, args=batch)
         return tuple(tf.concat(task.strategy.experimental_local_results(part), axis=0) for part in parts)
 
-    console = Console(stderr=True)
-    batches = track(
-        distribute(task.strategy, task.batches),
-        task.run.name,
-        total=len(task.batches),
-        console=console,
-        transient=True,
-        disable=not (task.settings.progress and console.is_terminal),
-    )
+    batches = distribute(task.strategy, task.batches)
     without_room = 0
-    for batch in batches:
+    for batch in bar.track(batches, total=len(task.batches), description=task.run.name):
         rows, labels, weights, alike = (part.numpy() for part in step(*batch))
         rows, labels, alike = (column[weights > 0] for column in (rows, labels, alike))
         if np.isnan(rows).any():

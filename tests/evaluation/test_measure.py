@@ -25,6 +25,7 @@ from alexnet_tf.training import train
 COLUMNS = (
     "time,split,views,runs,loss,top1_error,top1_low,top1_high,top5_error,top5_low,top5_high,examples,folder"
 )
+HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 TABLES = ["confusion.csv", "confusion.png", "per_class.csv"]
 
 
@@ -340,6 +341,20 @@ def test_a_damaged_photo_is_named(photo_run, tmp_path):
     with pytest.raises(DataError, match=f"Cannot read the image {bad}"):
         evaluate_runs([photo_run], Settings("train"))
     assert not list(photo_run.path.glob("evaluations*"))
+
+
+def test_the_bar_is_gone_before_an_error_is_told(members, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # which to rich means a terminal
+    monkeypatch.setenv("TERM", "xterm")
+    model = members.first.model()
+    model.set_weights([np.full_like(array, np.nan) for array in model.get_weights()])
+    model.save(members.first.path / runs.MODEL)
+    with pytest.raises(RunError) as caught:
+        evaluate_runs([members.first], Settings(progress=True))
+    written = capsys.readouterr().err
+    assert "first" in written
+    assert written.rfind(SHOW_CURSOR) > written.rfind(HIDE_CURSOR) >= 0
+    assert "not numbers" in str(caught.value)  # alive until here, and with it all frames that it came through
 
 
 # ------------------------------------------------------------------------------------------ the command
