@@ -249,9 +249,11 @@ def _explain_value(message: str, key: str) -> str:
 
 
 def _require_list(overrides: Iterable[str]) -> None:
-    """Refuse one string, which would be read letter by letter."""
-    if isinstance(overrides, str):
-        raise ConfigError(f'overrides="{overrides}": expected a list of overrides, came a string')
+    """Refuse what is no list of strings; one string would be read letter by letter."""
+    if isinstance(overrides, str) or not isinstance(overrides, Iterable):
+        raise ConfigError(f"overrides={overrides!r}: expected a list of strings such as 'model=alexnet'")
+    if wrong := [item for item in overrides if not isinstance(item, str)]:
+        raise ConfigError(f"overrides: expected strings such as 'model=alexnet', came {wrong[0]!r}")
 
 
 def _search_path(config_dir: str) -> str:

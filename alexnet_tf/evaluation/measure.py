@@ -121,7 +121,7 @@ def prepare(run: Run, settings: Settings) -> Task:
     source = run.load_source()
     if settings.split not in source.splits:
         raise ConfigError(
-            f"--split {settings.split}: expected one of {', '.join(source.splits)}, the splits of {source.name}"
+            f"--split {settings.split}: expected one of {', '.join(source.splits)} (the splits of {source.name})"
         )
     strategy = _strategy()
     replicas = strategy.num_replicas_in_sync

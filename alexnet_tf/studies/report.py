@@ -240,8 +240,9 @@ def _best_answer(results: Iterable[RunResult]) -> list[str]:
     known = [(error, name) for error, name in ends if error == error]  # NaN: the run has no validation
     if not known:
         return []
-    error, name = min(known)
-    return [f"The lowest validation error at the end is {wording.percent(error)}, of {name}."]
+    error = min(known)[0]
+    names = " and ".join(name for other, name in known if other == error)
+    return [f"The lowest validation error at the end is {wording.percent(error)}, of {names}."]
 
 
 def _filled(candidates: Iterable[TextTable]) -> list[TextTable]:
@@ -302,9 +303,10 @@ def _rich_table(table: TextTable) -> "Table":
     from rich.text import Text
 
     shown = Table(title=Text(table.caption), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
-    for index, column in enumerate(table.columns):
+    columns, rows = table.narrow()
+    for index, column in enumerate(columns):
         justify: Literal["left", "right"] = "right" if table.numeric and index else "left"
         shown.add_column(Text(column), justify=justify, overflow="fold", no_wrap=index == 0)
-    for row in table.rows:
+    for row in rows:
         shown.add_row(*(Text(cell) for cell in row))
     return shown

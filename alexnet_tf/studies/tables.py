@@ -23,6 +23,7 @@ class TextTable:
         numeric: Whether all but the first column read best flushed right.
         prose: Whether cells hold sentences, which may wrap in the page.
         wide: Whether it is too wide or long for the terminal and stands in the page alone.
+        page_only: Columns that the terminal, which may have 80 characters, leaves out.
     """
 
     caption: str
@@ -31,6 +32,12 @@ class TextTable:
     numeric: bool = False
     prose: bool = False
     wide: bool = False
+    page_only: frozenset[str] = frozenset()
+
+    def narrow(self) -> tuple[list[str], list[list[str]]]:
+        """Columns and rows for the terminal."""
+        kept = [index for index, column in enumerate(self.columns) if column not in self.page_only]
+        return [self.columns[i] for i in kept], [[row[i] for i in kept] for row in self.rows]
 
 
 def arms_table(study: StudyResult) -> TextTable:
@@ -172,12 +179,23 @@ def runs_table(results: Sequence[RunResult]) -> TextTable:
         "Loss",
         "Top-1 error",
         *(["Top-5 error"] if top5 else []),
-        "Best validation",
+        "Best",
         "Seconds",
         "Images/s",
     )
     rows = [_run_row(run, top5) for run in results]
-    return TextTable("Runs: loss and errors at the end, training / validation", columns, rows, numeric=True)
+    hidden = {
+        "Top-5 error",
+        "Images/s",
+        *(["State"] if {run.state for run in results} == {"finished"} else []),
+    }
+    return TextTable(
+        "Runs: loss and errors at the end, training / validation; the best validation error",
+        columns,
+        rows,
+        numeric=True,
+        page_only=frozenset(hidden),
+    )
 
 
 def _run_row(run: RunResult, top5: bool) -> tuple[str, ...]:

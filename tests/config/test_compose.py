@@ -416,3 +416,9 @@ def test_compose_works_inside_a_hydra_application_and_imports_nothing_heavy(tmp_
         command, cwd=tmp_path, env={**os.environ, "HYDRA_FULL_ERROR": "1"}, capture_output=True, text=True
     )
     assert done.stdout == "done []\n", done.stderr
+
+
+@pytest.mark.parametrize("overrides", [None, 3, [3], ["seed=1", None]])
+def test_overrides_that_are_no_list_of_strings(overrides):
+    with pytest.raises(ConfigError, match="strings such as 'model=alexnet'"):
+        compose(overrides)

@@ -185,7 +185,7 @@ def test_results_are_appended_to_the_run(members):
 
 def test_nothing_is_measured_where_anything_is_wrong(members, tmp_path):
     with pytest.raises(
-        ConfigError, match="--split test: expected one of train, validation, the splits of digits"
+        ConfigError, match=r"--split test: expected one of train, validation .the splits of digits."
     ):
         evaluate_runs([members.first], Settings("test"))
     for views in (0, 3):
