@@ -1,7 +1,7 @@
 """What watches a run: the progress display and TensorBoard. Both are ordinary Keras callbacks."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,17 +134,36 @@ class BarProgress(keras.callbacks.Callback):
         self.progress.stop()
 
 
+def hyperparameters(overrides: Sequence[str]) -> dict[str, float | bool | str]:
+    """What was typed by key, numbers as numbers; where a run goes is none of it."""
+    pairs = [text.lstrip("+").partition("=") for text in overrides if "=" in text]
+    return {key: _typed(value) for key, _, value in pairs if key not in ("run_dir", "data.dir", "resume")}
+
+
+def _typed(value: str) -> float | bool | str:
+    if value in ("true", "false"):
+        return value == "true"
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
 class TensorBoard(keras.callbacks.Callback):
-    """Scalars of every epoch under `events/train` and `events/validation`.
+    """Scalars of every epoch under `events/train` and `events/validation`, and what was typed as HParams.
+
+    Args:
+        folder: Of the events.
+        overrides: What made the run. TensorBoard's HParams view sets them against the last scalars of all runs.
 
     Raises:
         ConfigError: If the package tensorboard, which TensorFlow no longer brings, is not there.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, overrides: Sequence[str] = ()) -> None:
         super().__init__()
         try:
-            import tensorboard  # noqa: F401
+            from tensorboard.plugins.hparams import summary_v2
         except ImportError as error:
             raise ConfigError(
                 "training.tensorboard=true: needs the package tensorboard; install alexnet_tf[tensorboard]"
@@ -152,6 +171,9 @@ class TensorBoard(keras.callbacks.Callback):
         self.writers = {
             name: tf.summary.create_file_writer(str(folder / name)) for name in ("train", "validation")
         }
+        if typed := hyperparameters(overrides):
+            with tf.summary.create_file_writer(str(folder)).as_default():
+                summary_v2.hparams(typed, trial_id=folder.parent.resolve().name)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Write the epoch's scalars; `val_x` becomes `x` of the validation."""

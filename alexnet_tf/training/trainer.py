@@ -202,7 +202,7 @@ def _prepare(
     epochs = math.ceil(total_steps / steps_per_epoch)
     watchers = make_progress(training.progress, epochs, steps_per_epoch, total_steps)
     if training.tensorboard:
-        watchers.append(TensorBoard(folder.path / "events"))
+        watchers.append(TensorBoard(folder.path / "events", folder.overrides()))
     callback_list = keras.callbacks.CallbackList(
         [*watchers, *callbacks], model=network, epochs=epochs, steps=steps_per_epoch
     )

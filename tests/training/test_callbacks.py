@@ -56,3 +56,24 @@ def test_long_epochs_have_lines_in_between(capsys, monkeypatch):
     progress.on_train_batch_end(41, LOGS)
     progress.on_train_batch_end(42, {})  # nothing has been read from the device yet
     assert capsys.readouterr().out == "epoch 2/5 step 42/100 | loss 1.2500 | error 50.0 % | 12,346 images/s\n"
+
+
+def test_tensorboard_reads_what_was_typed_as_hparams(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tensorboard.plugins.hparams import metadata
+
+    typed = [
+        "optimizer.lr=1e-05",
+        "+model=lenet5",
+        "~model.stages.conv3",
+        "model.bias=true",
+        "run_dir=x",
+        "seed=3",
+    ]
+    callbacks.TensorBoard(tmp_path / "my run" / "events", typed)
+    found = accumulator.EventAccumulator(str(tmp_path / "my run" / "events")).Reload()
+    content = found.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+    session = metadata.parse_session_start_info_plugin_data(content)
+    values = {key: getattr(value, value.WhichOneof("kind")) for key, value in session.hparams.items()}
+    assert values == {"optimizer.lr": 1e-5, "model": "lenet5", "model.bias": True, "seed": 3.0}
+    assert session.group_name == "my run"
