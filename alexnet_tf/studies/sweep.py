@@ -33,6 +33,8 @@ from alexnet_tf.studies.places import job_environment
 
 NOT_IDENTITY = ("run_dir", "resume", "study")
 """Keys that say where a run goes, not what it is."""
+WATCHERS = ("progress", "mlflow")
+"""Keys of `training` that say who looks on."""
 ORPHAN_SECONDS = 120.0
 """A job whose sweep was killed finishes its step and saves; the sweep that goes on waits for it so long."""
 
@@ -40,7 +42,8 @@ ORPHAN_SECONDS = 120.0
 def make_job(config: Config, *, arm: str, phase: str, overrides: Sequence[str]) -> Job:
     """Name a job by arm, seed and a hash of its resolved config, so that the same job has the same folder always."""
     content = {key: value for key, value in to_dict(config).items() if key not in NOT_IDENTITY}
-    content["training"].pop("progress")
+    for key in WATCHERS:
+        content["training"].pop(key)
     content["data"].pop("dir")
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
     prefix = "" if phase == "train" else f"{phase}-"
