@@ -29,7 +29,7 @@ from alexnet_tf.runs import (
     WrongPathError,
     is_locked,
 )
-from alexnet_tf.studies.places import job_environment
+from alexnet_tf.studies.places import PLACES, abandoned, job_environment
 
 NOT_IDENTITY = ("run_dir", "resume", "study")
 """Keys that say where a run goes, not what it is."""
@@ -121,6 +121,8 @@ def run_job(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     """
     assert config.run_dir is not None
     path = Path(config.run_dir)
+    if abandoned():
+        raise SystemExit(STOPPED)
     if (path / CONFIG).exists():
         run = RunFolder.open(path)
         if not wait_until_free([run], ORPHAN_SECONDS):
@@ -210,7 +212,12 @@ def _train_in_child(run: RunFolder, environment: dict[str, str]) -> tuple[int, s
         children.append(child)
         if received:  # while it started
             child.send_signal(received[-1])
-        code = child.wait()
+        code = None
+        while code is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = child.wait(timeout=1.0 if PLACES in os.environ else None)
+            if not received and abandoned():
+                forward(signal.SIGTERM, None)
     return code, received[-1] if received else None
 
 

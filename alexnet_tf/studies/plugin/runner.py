@@ -199,6 +199,7 @@ class SweepRunner:
             places = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="alexnet-places-")))
             for number in range(launcher.n_jobs if launcher.n_jobs > 0 else os.cpu_count() or 1):
                 (places / f"{number:03d}").mkdir()
+            self.stack.enter_context(runs.locked(places, "taken"))
             os.environ[PLACES] = str(places)  # workers inherit it
         if "remote" in launcher.get("ray", {}) and launcher.ray.remote.num_gpus is None:
             launcher.ray.remote.num_gpus = min(1, gpus)
