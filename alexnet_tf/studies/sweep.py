@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from alexnet_tf.config import Config, to_dict, to_yaml
+from alexnet_tf.config import Config, ConfigError, to_dict, to_yaml
 from alexnet_tf.runs import (
     CONFIG,
     LOG,
@@ -118,8 +118,10 @@ def run_job(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
 
     Raises:
         SystemExit: With status 75 if a signal came to this process; the job has saved.
+        ConfigError: If `run_dir` is null, because another sweeper than ours made the job.
     """
-    assert config.run_dir is not None
+    if config.run_dir is None:
+        raise ConfigError("run_dir=null: expected a job's folder, which hydra/sweeper=study and =optuna give")
     path = Path(config.run_dir)
     if abandoned():
         raise SystemExit(STOPPED)
