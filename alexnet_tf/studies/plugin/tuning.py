@@ -64,8 +64,7 @@ class TuningSweeper(Sweeper):
         search = OptunaSweeperImpl(**{**self.options, "sampler": instantiate(self.options["sampler"])})
         search.config, search.hydra_context = self.config, self.context
         search.launcher = _Trials(self.runner, searched)
-        with self.runner.running(base, "search") as folder:
-            folder.path.mkdir(parents=True, exist_ok=True)
+        with self.runner.running(base, "search"):
             search.sweep([text for text in arguments if text.partition("=")[0].lstrip("+") != "run_dir"])
             print(search.launcher.best())
 
