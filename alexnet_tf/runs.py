@@ -388,13 +388,23 @@ class RunFolder:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run of a sweep: its folder's name is its identity."""
+    """One run of a sweep: its folder's name is its identity.
+
+    Args:
+        name: Of its folder.
+        arm: What it is called in the report.
+        seed: Its seed.
+        phase: `train`, or `tune` for a run that chooses a value.
+        overrides: What its config is composed from.
+        recipe: A hash of its config without the seed: the same for all seeds of an arm.
+    """
 
     name: str
     arm: str
     seed: int
     phase: str = "train"
     overrides: tuple[str, ...] = ()
+    recipe: str = ""
 
 
 @dataclass(frozen=True)

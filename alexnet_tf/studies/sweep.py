@@ -45,20 +45,29 @@ def make_job(config: Config, *, arm: str, phase: str, overrides: Sequence[str]) 
     for key in WATCHERS:
         content["training"].pop(key)
     content["data"].pop("dir")
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
     prefix = "" if phase == "train" else f"{phase}-"
-    name = f"{prefix}{arm}-seed{config.seed}-{digest}"
-    return Job(name=name, arm=arm, seed=config.seed, phase=phase, overrides=tuple(overrides))
+    name = f"{prefix}{arm}-seed{config.seed}-{_digest(content)}"
+    recipe = _digest({key: value for key, value in content.items() if key != "seed"})
+    return Job(name=name, arm=arm, seed=config.seed, phase=phase, overrides=tuple(overrides), recipe=recipe)
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def superseded(known: Sequence[Job], planned: Sequence[Job]) -> list[Job]:
-    """The known jobs of the phase, arm and seed of a planned one, but of another config.
+    """The known jobs of the phase and arm of a planned one, but of none of its recipes.
 
     A study whose arm was changed, or another value chosen for it, would else count both.
     """
-    names = {job.name for job in planned}
-    places = {(job.phase, job.arm, job.seed) for job in planned}
-    return [job for job in known if job.name not in names and (job.phase, job.arm, job.seed) in places]
+    recipes: dict[tuple[str, str], set[str]] = {}
+    for job in planned:
+        recipes.setdefault((job.phase, job.arm), set()).add(job.recipe)
+    return [
+        job
+        for job in known
+        if job.recipe and job.recipe not in recipes.get((job.phase, job.arm), {job.recipe})
+    ]
 
 
 def resume_command(

@@ -46,8 +46,10 @@ class TuningSweeper(Sweeper):
             SystemExit: With status 1 if a trial failed, 75 if a signal came.
         """
         require("hydra_plugins.hydra_optuna_sweeper", "hydra/sweeper=optuna")
+        import optuna
         from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
 
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         parsed = OverridesParser.create(config_loader=self.runner.loader).parse_overrides(arguments)
         searched = [item.get_key_element() for item in parsed if item.is_sweep_override()]
         searched += self.options["params"] or {}
