@@ -132,8 +132,6 @@ def run_job(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     if config.run_dir is None:
         raise ConfigError("run_dir=null: expected a job's folder, which hydra/sweeper=study and =optuna give")
     path = Path(config.run_dir)
-    if abandoned():
-        raise SystemExit(STOPPED)
     if (path / CONFIG).exists():
         run = RunFolder.open(path)
         if not wait_until_free([run], ORPHAN_SECONDS):
@@ -152,6 +150,8 @@ def run_job(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     if received is not None and code != 0:
         if state != State.stopped:  # it had not come to its first step
             run.write_status(State.stopped, reason=f"{received.name} before the first step")
+        if abandoned():
+            os._exit(STOPPED)  # a worker that nobody waits for would wait for ever
         raise SystemExit(STOPPED)
     if code not in (0, STOPPED) and state != State.failed:  # it had no time to say so itself
         run.write_status(State.failed, reason=_death(code, path / LOG))

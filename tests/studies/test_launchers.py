@@ -171,6 +171,11 @@ def test_jobs_in_workers_save_when_their_sweep_ends(tmp_path, kind):
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
             time.sleep(5)
+            found = subprocess.run(
+                ["pgrep", "-P", str(sweep.pid), "-f", "LokyProcess"], capture_output=True, text=True
+            )
+            workers = found.stdout.split()
+            assert len(workers) == 2
             sweep.send_signal(kind)
             sweep.wait(90)
         finally:
@@ -180,6 +185,13 @@ def test_jobs_in_workers_save_when_their_sweep_ends(tmp_path, kind):
         assert time.monotonic() < deadline + 60
         time.sleep(0.1)
     assert sorted(states(tmp_path / "sweep")) == ["pending", "stopped", "stopped"]
+    for worker in workers:
+        while (
+            Path(f"/proc/{worker}/cmdline").exists()
+            and b"loky" in Path(f"/proc/{worker}/cmdline").read_bytes()
+        ):
+            assert time.monotonic() < deadline + 60, "a worker was left behind"
+            time.sleep(0.1)
     for run in going:
         assert run.checkpoints()[-1].name == f"step-{run.status()['step']:09d}.npz"
 
