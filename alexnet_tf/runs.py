@@ -379,7 +379,8 @@ class RunFolder:
     def remove_remains(self) -> None:
         """Remove the temporary files of a process that was killed while it wrote; the run must be locked."""
         for path in [*self.path.glob(".*.tmp*"), *(self.path / "checkpoints").glob(".*.tmp")]:
-            path.unlink(missing_ok=True)
+            if path.is_file():  # a folder is what another command, such as an export, is filling
+                path.unlink(missing_ok=True)
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints by step, the oldest first (without `best.npz`)."""
