@@ -432,7 +432,8 @@ class RunFolder:
     def remove_remains(self) -> None:
         """Remove the temporary files of a process that was killed while it wrote; the run must be locked."""
         for path in [*self.path.glob(".*.tmp*"), *(self.path / "checkpoints").glob(".*.tmp")]:
-            path.unlink(missing_ok=True)
+            if path.is_file():  # a folder is what another command, such as an export, is filling
+                path.unlink(missing_ok=True)
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints by step, the oldest first (without `best.npz`)."""
@@ -441,13 +442,23 @@ class RunFolder:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run of a sweep: its folder's name is its identity."""
+    """One run of a sweep: its folder's name is its identity.
+
+    Args:
+        name: Of its folder.
+        arm: What it is called in the report.
+        seed: Its seed.
+        phase: `train`, or `tune` for a run that chooses a value.
+        overrides: What its config is composed from.
+        recipe: A hash of its config without the seed: the same for all seeds of an arm.
+    """
 
     name: str
     arm: str
     seed: int
     phase: str = "train"
     overrides: tuple[str, ...] = ()
+    recipe: str = ""
 
 
 @dataclass(frozen=True)

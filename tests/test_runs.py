@@ -239,6 +239,22 @@ def test_status_keeps_what_it_is_not_told(run):
     assert status["updated"].endswith("+00:00")
 
 
+def test_remains_of_a_killed_process_are_removed(run):
+    folder = run.path / "checkpoints"
+    folder.mkdir()
+    for path in (
+        run.path / ".status.json.x.tmp",
+        run.path / ".model.tmp.keras",
+        folder / ".step-000000300.npz.x.tmp",
+    ):
+        path.write_bytes(b"half")
+    (run.path / ".export.tmp").mkdir()
+    run.remove_remains()
+    assert [path.name for path in run.path.glob(".*")] == [".export.tmp"]
+    assert not list(folder.iterdir())
+    assert run.config_dict()["seed"] == 1
+
+
 def test_checkpoints_are_in_the_order_of_their_steps(run):
     folder = run.path / "checkpoints"
     folder.mkdir()

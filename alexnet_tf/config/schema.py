@@ -630,6 +630,8 @@ class TrainingConfig:
     keep_checkpoints: int = 2
     tensorboard: bool = False
     """Write `events/` for TensorBoard (needs the extra `tensorboard`)."""
+    mlflow: bool = False
+    """Log to the MLflow server of `MLFLOW_TRACKING_URI` (needs the extra `track`)."""
     progress: Progress = Progress.auto
     intra_threads: int = 0
     """Threads within an operation; 0: TensorFlow decides."""

@@ -6,11 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alexnet_tf.config.schema import StrategyConfig
-from alexnet_tf.runs import WrongPathError, locked
+from alexnet_tf.runs import WrongPathError, is_locked, locked
 
 PLACES = "ALEXNET_PLACES"
-"""The variable that names a folder of places, of which every job of the machine locks one as long as it runs."""
+"""The variable that names a folder of places, of which every job of the machine locks one as long as it runs.
+
+The sweep itself locks the folder, so that a worker sees when it was killed.
+"""
 GPUS, THREADS = "CUDA_VISIBLE_DEVICES", "TF_NUM_INTRAOP_THREADS"
+
+
+def abandoned() -> bool:
+    """Whether this is a worker of a sweep that is gone: joblib's go on with what they have when nobody waits any more."""
+    return PLACES in os.environ and not is_locked(Path(os.environ[PLACES]))
 
 
 def visible_gpus() -> list[str]:

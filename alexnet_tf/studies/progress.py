@@ -34,7 +34,7 @@ LIVELY = (State.running, State.failed, DEAD, UNREADABLE, State.stopped, State.pe
 """The order in which a live table lists them: what moves stands where it is seen."""
 REFRESH_SECONDS = 2.0
 NAME_WIDTH = 36
-"""Columns that a job's name keeps on one line, however much there is to say of it."""
+"""Names up to here stay on one line, however much there is to say of a job."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +142,7 @@ def status_table(standings: Sequence[Standing]) -> Table:
     """A row for each job."""
     table = Table(box=None, pad_edge=False)
     longest = max((len(item.name) for item in standings), default=0)
-    table.add_column("job", min_width=min(longest, NAME_WIDTH), overflow="fold")
+    table.add_column("job", no_wrap=longest <= NAME_WIDTH, overflow="fold")
     for name in ("state", "done"):
         table.add_column(name, no_wrap=True)
     table.add_column("", justify="right", no_wrap=True)

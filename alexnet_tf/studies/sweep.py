@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from alexnet_tf.config import Config, to_dict, to_yaml
+from alexnet_tf.config import Config, ConfigError, to_dict, to_yaml
 from alexnet_tf.runs import (
     CONFIG,
     LOG,
@@ -29,10 +29,12 @@ from alexnet_tf.runs import (
     WrongPathError,
     is_locked,
 )
-from alexnet_tf.studies.places import job_environment
+from alexnet_tf.studies.places import PLACES, abandoned, job_environment
 
 NOT_IDENTITY = ("run_dir", "resume", "study", "scale")
 """Keys that say where a run goes, not what it is."""
+WATCHERS = ("progress", "mlflow")
+"""Keys of `training` that say who looks on."""
 ORPHAN_SECONDS = 120.0
 """A job whose sweep was killed finishes its step and saves; the sweep that goes on waits for it so long."""
 
@@ -40,22 +42,32 @@ ORPHAN_SECONDS = 120.0
 def make_job(config: Config, *, arm: str, phase: str, overrides: Sequence[str]) -> Job:
     """Name a job by arm, seed and a hash of its resolved config, so that the same job has the same folder always."""
     content = {key: value for key, value in to_dict(config).items() if key not in NOT_IDENTITY}
-    content["training"].pop("progress")
+    for key in WATCHERS:
+        content["training"].pop(key)
     content["data"].pop("dir")
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
     prefix = "" if phase == "train" else f"{phase}-"
-    name = f"{prefix}{arm}-seed{config.seed}-{digest}"
-    return Job(name=name, arm=arm, seed=config.seed, phase=phase, overrides=tuple(overrides))
+    name = f"{prefix}{arm}-seed{config.seed}-{_digest(content)}"
+    recipe = _digest({key: value for key, value in content.items() if key != "seed"})
+    return Job(name=name, arm=arm, seed=config.seed, phase=phase, overrides=tuple(overrides), recipe=recipe)
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def superseded(known: Sequence[Job], planned: Sequence[Job]) -> list[Job]:
-    """The known jobs of the phase, arm and seed of a planned one, but of another config.
+    """The known jobs of the phase and arm of a planned one, but of none of its recipes.
 
     A study whose arm was changed, or another value chosen for it, would else count both.
     """
-    names = {job.name for job in planned}
-    places = {(job.phase, job.arm, job.seed) for job in planned}
-    return [job for job in known if job.name not in names and (job.phase, job.arm, job.seed) in places]
+    recipes: dict[tuple[str, str], set[str]] = {}
+    for job in planned:
+        recipes.setdefault((job.phase, job.arm), set()).add(job.recipe)
+    return [
+        job
+        for job in known
+        if job.recipe and job.recipe not in recipes.get((job.phase, job.arm), {job.recipe})
+    ]
 
 
 def resume_command(
@@ -115,8 +127,10 @@ def run_job(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
 
     Raises:
         SystemExit: With status 75 if a signal came to this process; the job has saved.
+        ConfigError: If `run_dir` is null, because another sweeper than ours made the job.
     """
-    assert config.run_dir is not None
+    if config.run_dir is None:
+        raise ConfigError("run_dir=null: expected a job's folder, which hydra/sweeper=study and =optuna give")
     path = Path(config.run_dir)
     if (path / CONFIG).exists():
         run = RunFolder.open(path)
@@ -136,6 +150,8 @@ def run_job(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     if received is not None and code != 0:
         if state != State.stopped:  # it had not come to its first step
             run.write_status(State.stopped, reason=f"{received.name} before the first step")
+        if abandoned():
+            os._exit(STOPPED)  # a worker that nobody waits for would wait for ever
         raise SystemExit(STOPPED)
     if code not in (0, STOPPED) and state != State.failed:  # it had no time to say so itself
         run.write_status(State.failed, reason=_death(code, path / LOG))
@@ -207,7 +223,12 @@ def _train_in_child(run: RunFolder, environment: dict[str, str]) -> tuple[int, s
         children.append(child)
         if received:  # while it started
             child.send_signal(received[-1])
-        code = child.wait()
+        code = None
+        while code is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = child.wait(timeout=1.0 if PLACES in os.environ else None)
+            if not received and abandoned():
+                forward(signal.SIGTERM, None)
     return code, received[-1] if received else None
 
 

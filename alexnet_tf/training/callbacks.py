@@ -1,7 +1,9 @@
-"""What watches a run: the progress display and TensorBoard. Both are ordinary Keras callbacks."""
+"""What watches a run: the progress display, TensorBoard and MLflow. All are ordinary Keras callbacks."""
 
+import logging
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from alexnet_tf.config import ConfigError
+from alexnet_tf.config import Config, ConfigError, to_dict
 from alexnet_tf.config.schema import Progress as ProgressKind
+from alexnet_tf.runs import RunError, RunFolder, read_json, write_json
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -134,17 +137,36 @@ class BarProgress(keras.callbacks.Callback):
         self.progress.stop()
 
 
+def hyperparameters(overrides: Sequence[str]) -> dict[str, float | bool | str]:
+    """What was typed by key, numbers as numbers; where a run goes is none of it."""
+    pairs = [text.lstrip("+").partition("=") for text in overrides if "=" in text]
+    return {key: _typed(value) for key, _, value in pairs if key not in ("run_dir", "data.dir", "resume")}
+
+
+def _typed(value: str) -> float | bool | str:
+    if value in ("true", "false"):
+        return value == "true"
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
 class TensorBoard(keras.callbacks.Callback):
-    """Scalars of every epoch under `events/train` and `events/validation`.
+    """Scalars of every epoch under `events/train` and `events/validation`, and what was typed as HParams.
+
+    Args:
+        folder: Of the events.
+        overrides: What made the run. TensorBoard's HParams view sets them against the last scalars of all runs.
 
     Raises:
         ConfigError: If the package tensorboard, which TensorFlow no longer brings, is not there.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, overrides: Sequence[str] = ()) -> None:
         super().__init__()
         try:
-            import tensorboard  # noqa: F401
+            from tensorboard.plugins.hparams import summary_v2
         except ImportError as error:
             raise ConfigError(
                 "training.tensorboard=true: needs the package tensorboard; install alexnet_tf[tensorboard]"
@@ -152,6 +174,9 @@ class TensorBoard(keras.callbacks.Callback):
         self.writers = {
             name: tf.summary.create_file_writer(str(folder / name)) for name in ("train", "validation")
         }
+        if typed := hyperparameters(overrides):
+            with tf.summary.create_file_writer(str(folder)).as_default():
+                summary_v2.hparams(typed, trial_id=folder.parent.resolve().name)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Write the epoch's scalars; `val_x` becomes `x` of the validation."""
@@ -166,6 +191,76 @@ class TensorBoard(keras.callbacks.Callback):
         del logs
         for writer in self.writers.values():
             writer.close()
+
+
+class MLflow(keras.callbacks.Callback):
+    """The config and every epoch's numbers as a run of MLflow; a run that is continued stays the same one there.
+
+    Args:
+        folder: The run, whose `mlflow.json` keeps MLflow's name for it.
+        config: Its config, logged as parameters under dotted keys.
+
+    Raises:
+        ConfigError: If the package mlflow is not there.
+        RunError: If MLflow cannot be reached at the start. Later losses are a warning: the training is worth more.
+    """
+
+    def __init__(self, folder: RunFolder, config: Config) -> None:
+        super().__init__()
+        try:
+            import mlflow
+        except ImportError as error:
+            message = "training.mlflow=true: needs the package mlflow; install alexnet_tf[track]"
+            raise ConfigError(message) from error
+        self.client = mlflow.MlflowClient()
+        self.metric, self.error = mlflow.entities.Metric, mlflow.exceptions.MlflowException
+        known = folder.path / "mlflow.json"
+        try:
+            self.run_id = read_json(known)["run_id"] if known.exists() else self._create(folder, config)
+            self.client.update_run(self.run_id, status="RUNNING")
+        except (self.error, KeyError) as error:
+            raise RunError(f"training.mlflow=true: {' '.join(str(error).split())}") from error
+        write_json(known, {"run_id": self.run_id, "tracking_uri": mlflow.get_tracking_uri()})
+
+    def _create(self, folder: RunFolder, config: Config) -> str:
+        """A new run in the experiment `alexnet_tf`."""
+        found = self.client.get_experiment_by_name("alexnet_tf")
+        experiment = found.experiment_id if found else self.client.create_experiment("alexnet_tf")
+        run_id = self.client.create_run(experiment, run_name=folder.name).info.run_id
+        for key, value in _flat(to_dict(config)):
+            self.client.log_param(run_id, key, value)
+        return run_id
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Log the epoch's numbers."""
+        now = int(1000 * time.time())
+        numbers = [
+            self.metric(name, float(value), now, epoch + 1)
+            for name, value in (logs or {}).items()
+            if value is not None
+        ]
+        self._try(lambda: self.client.log_batch(self.run_id, metrics=numbers))
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Say how it ended; the loop calls this whatever happened."""
+        del logs
+        status = "FINISHED" if sys.exception() is None else "KILLED"
+        self._try(lambda: self.client.set_terminated(self.run_id, status))
+
+    def _try(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except self.error as error:
+            logging.getLogger(__name__).warning("mlflow: %s", " ".join(str(error).split()))
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested dicts as pairs of dotted keys and values."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def make_progress(

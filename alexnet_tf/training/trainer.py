@@ -15,7 +15,7 @@ from alexnet_tf.config.schema import Precision
 from alexnet_tf.evaluation import Evaluator
 from alexnet_tf.inference import Run
 from alexnet_tf.runs import RunFolder, State
-from alexnet_tf.training.callbacks import TensorBoard, make_progress
+from alexnet_tf.training.callbacks import MLflow, TensorBoard, make_progress
 from alexnet_tf.training.loop import Loop, Stopped
 from alexnet_tf.training.optimizer import check_groups, frozen_groups, group_rates, make_optimizer
 from alexnet_tf.training.schedule import make_schedule
@@ -40,6 +40,7 @@ RESUMABLE = (
     "training.checkpoint_every",
     "training.keep_checkpoints",
     "training.tensorboard",
+    "training.mlflow",
     "training.progress",
     "training.intra_threads",
     "training.inter_threads",
@@ -207,7 +208,9 @@ def _prepare(
     epochs = math.ceil(total_steps / steps_per_epoch)
     watchers = make_progress(training.progress, epochs, steps_per_epoch, total_steps)
     if training.tensorboard:
-        watchers.append(TensorBoard(folder.path / "events"))
+        watchers.append(TensorBoard(folder.path / "events", folder.overrides()))
+    if training.mlflow:
+        watchers.append(MLflow(folder, config))
     callback_list = keras.callbacks.CallbackList(
         [*watchers, *callbacks], model=network, epochs=epochs, steps=steps_per_epoch
     )

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -16,8 +17,8 @@ import yaml
 
 from alexnet_tf import conf
 from alexnet_tf.config.schema import StrategyConfig
-from alexnet_tf.runs import SweepFolder
-from alexnet_tf.studies.places import PLACES, job_environment, visible_gpus
+from alexnet_tf.runs import RunFolder, SweepFolder, is_locked
+from alexnet_tf.studies.places import PLACES, abandoned, job_environment, visible_gpus
 from alexnet_tf.studies.results import load_run
 
 TINY = [
@@ -70,7 +71,9 @@ def test_a_preset_has_only_options_that_the_plugin_knows(preset):
 def places(tmp_path, monkeypatch):
     for number in range(3):
         (tmp_path / f"{number:03d}").mkdir()
+    assert not abandoned()
     monkeypatch.setenv(PLACES, str(tmp_path))
+    assert abandoned()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
 
 
@@ -140,7 +143,8 @@ def test_a_missing_plugin_is_one_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_jobs_in_workers_after_they_saved(tmp_path):
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
+def test_jobs_in_workers_save_when_their_sweep_ends(tmp_path, kind):
     plugin("hydra_joblib_launcher")
     options = ["training.epochs=100000", "seed=0,1,2", "hydra/launcher=joblib", "run_dir=sweep"]
     command = [
@@ -153,17 +157,42 @@ def test_ctrl_c_stops_jobs_in_workers_after_they_saved(tmp_path):
         "training.evaluate_every=0",
         *options,
     ]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as sweep:
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as sweep:
         try:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                sweep.wait(60)
-            sweep.send_signal(signal.SIGINT)
-            said, _ = sweep.communicate(timeout=90)
+            deadline = time.monotonic() + 120
+            while (
+                len(
+                    going := [
+                        run for run in map(RunFolder, tmp_path.glob("sweep/*-*")) if is_locked(run.path)
+                    ]
+                )
+                < 2
+            ):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            time.sleep(5)
+            found = subprocess.run(
+                ["pgrep", "-P", str(sweep.pid), "-f", "LokyProcess"], capture_output=True, text=True
+            )
+            workers = found.stdout.split()
+            assert len(workers) == 2
+            sweep.send_signal(kind)
+            sweep.wait(90)
         finally:
             sweep.kill()
-    assert sweep.returncode == 75, said
-    assert states(tmp_path / "sweep")[:2] == ["stopped", "stopped"]
-    for run in map(SweepFolder.open(tmp_path / "sweep").run, SweepFolder.open(tmp_path / "sweep").jobs[:2]):
+    assert sweep.returncode == (75 if kind == signal.SIGINT else -signal.SIGKILL)
+    while any(is_locked(run.path) for run in going):
+        assert time.monotonic() < deadline + 60
+        time.sleep(0.1)
+    assert sorted(states(tmp_path / "sweep")) == ["pending", "stopped", "stopped"]
+    for worker in workers:
+        while (
+            Path(f"/proc/{worker}/cmdline").exists()
+            and b"loky" in Path(f"/proc/{worker}/cmdline").read_bytes()
+        ):
+            assert time.monotonic() < deadline + 60, "a worker was left behind"
+            time.sleep(0.1)
+    for run in going:
         assert run.checkpoints()[-1].name == f"step-{run.status()['step']:09d}.npz"
 
 

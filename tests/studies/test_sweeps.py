@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from alexnet_tf.config import compose
 from alexnet_tf.runs import Job, RunFolder, SweepFolder, WrongPathError
 from alexnet_tf.studies import resume_command
-from alexnet_tf.studies.sweep import superseded
+from alexnet_tf.studies.sweep import make_job, superseded
 
 TINY = ["model=digits_quick", "optimizer=sgd", "training.batch_size=32", "data.train_examples=64"]
 
@@ -83,14 +84,17 @@ def test_what_was_typed_is_kept_but_for_what_is_typed_now(tmp_path):
 
 
 def test_a_changed_arm_takes_the_place_of_the_old_one():
-    known = [
-        Job(name="tune-a-seed9-1", arm="a", seed=9, phase="tune"),
-        Job(name="a-seed0-1", arm="a", seed=0),
-        Job(name="a-seed1-1", arm="a", seed=1),
-        Job(name="b-seed0-1", arm="b", seed=0),
-    ]
-    planned = [Job(name="a-seed0-2", arm="a", seed=0), known[3]]
-    assert superseded(known, planned) == [known[1]]  # the other seed was another command's
+    def job(arm: str, seed: int, lr: float, phase: str = "train") -> Job:
+        config = compose(["optimizer=sgd", f"optimizer.lr={lr}", f"seed={seed}"])
+        return make_job(config, arm=arm, phase=phase, overrides=[f"typed for {seed}"])
+
+    known = [job("a", 9, 0.1, "tune"), job("a", 0, 0.1), job("a", 1, 0.1), job("b", 0, 0.1), job("b", 1, 0.1)]
+    planned = [job("a", 0, 0.2), job("b", 0, 0.1), job("c", 0, 0.1)]
+    assert (
+        superseded(known, planned) == known[1:3]
+    )  # with the seeds of another command; those of b are still b's
+    assert superseded(known, [job("a", 9, 0.1, "tune"), job("a", 9, 0.3, "tune")]) == []
+    assert len({item.name for item in known}) == len(known)
 
 
 def test_a_run_is_no_place_for_a_sweep(alexnet, tmp_path):

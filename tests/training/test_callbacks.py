@@ -1,9 +1,12 @@
 import re
+import sys
 
 import pytest
 from rich.console import Console
 
+from alexnet_tf.config import ConfigError, compose
 from alexnet_tf.config.schema import Progress
+from alexnet_tf.runs import RunFolder
 from alexnet_tf.training import callbacks
 from alexnet_tf.training.callbacks import BarProgress, PlainProgress, epoch_line, make_progress, percent
 
@@ -56,3 +59,51 @@ def test_long_epochs_have_lines_in_between(capsys, monkeypatch):
     progress.on_train_batch_end(41, LOGS)
     progress.on_train_batch_end(42, {})  # nothing has been read from the device yet
     assert capsys.readouterr().out == "epoch 2/5 step 42/100 | loss 1.2500 | error 50.0 % | 12,346 images/s\n"
+
+
+def test_tensorboard_reads_what_was_typed_as_hparams(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tensorboard.plugins.hparams import metadata
+
+    typed = [
+        "optimizer.lr=1e-05",
+        "+model=lenet5",
+        "~model.stages.conv3",
+        "model.bias=true",
+        "run_dir=x",
+        "seed=3",
+    ]
+    callbacks.TensorBoard(tmp_path / "my run" / "events", typed)
+    found = accumulator.EventAccumulator(str(tmp_path / "my run" / "events")).Reload()
+    content = found.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+    session = metadata.parse_session_start_info_plugin_data(content)
+    values = {key: getattr(value, value.WhichOneof("kind")) for key, value in session.hparams.items()}
+    assert values == {"optimizer.lr": 1e-5, "model": "lenet5", "model.bias": True, "seed": 3.0}
+    assert session.group_name == "my run"
+
+
+def test_mlflow_keeps_one_run_over_a_resume(tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path}/tracked")
+    config = compose(["optimizer.lr=0.125", "model.lrn=null"])
+    folder = RunFolder.create(tmp_path / "run", "{}", [])
+    for epoch in range(2):
+        watcher = callbacks.MLflow(folder, config)
+        watcher.on_epoch_end(epoch, {**LOGS, "loss": 1.0 + epoch})
+        watcher.on_train_end()
+    client = mlflow.MlflowClient()
+    (kept,) = client.search_runs([client.get_experiment_by_name("alexnet_tf").experiment_id])
+    assert kept.info.run_name == "run"
+    assert kept.info.status == "FINISHED"
+    assert kept.data.params["optimizer.lr"] == "0.125"
+    assert [point.value for point in client.get_metric_history(kept.info.run_id, "loss")] == [1.0, 2.0]
+    assert "top5_error" not in kept.data.metrics
+
+
+def test_mlflow_that_is_not_there_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(
+        ConfigError, match=r"training\.mlflow=true: needs the package mlflow; install alexnet_tf\[track\]"
+    ):
+        callbacks.MLflow(RunFolder(tmp_path), compose([]))

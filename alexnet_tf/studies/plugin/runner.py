@@ -72,7 +72,7 @@ class SweepRunner:
     # --------------------------------------------------------------------------------------- the whole sweep
 
     @contextlib.contextmanager
-    def running(self, base: Config, name: str) -> Iterator[SweepFolder]:
+    def running(self, base: Config, name: str) -> Iterator[None]:
         """Within it jobs are launched; after it there is a report, whatever happened.
 
         Args:
@@ -89,13 +89,12 @@ class SweepRunner:
         self.folder = SweepFolder(
             folder, to_dict(base.study) if base.study else None, [], _command(), str(Path.cwd())
         )
-        if (folder / runs.MANIFEST).exists():
-            self.folder.jobs.extend(SweepFolder.open(folder).jobs)
         with self.stack, _interruptible():
             try:
-                yield self.folder
+                yield
             except (KeyboardInterrupt, SystemExit):
-                print(f"stopped; go on with: alexnet sweep resume {folder}")
+                go_on = f"go on with: alexnet sweep resume {folder}" if self.launched else "nothing has begun"
+                print(f"stopped; {go_on}")
                 raise SystemExit(runs.STOPPED) from None
             finally:
                 if self.launched:
@@ -112,7 +111,7 @@ class SweepRunner:
     def _exit(self) -> None:
         """Say how many jobs did not finish, and leave with that as the status."""
         counts = Counter(self.folder.run(job).status()["state"] for job in self.folder.jobs)
-        if len(counts) == 1 and State.finished in counts and not self.failures:
+        if set(counts) <= {State.finished} and not self.failures:
             return
         said = ", ".join(
             [f"{number} {state}" for state, number in counts.items()]
@@ -131,8 +130,12 @@ class SweepRunner:
 
     # ---------------------------------------------------------------------------------------- launching jobs
 
-    def launch(self, jobs: Sequence[Job]) -> None:
+    def launch(self, jobs: Sequence[Job], *, supersede: bool = False) -> None:
         """Enter jobs in the manifest and run those that have not finished.
+
+        Args:
+            jobs: The jobs.
+            supersede: Whether to take out of the manifest what they supersede; its folders stay.
 
         Raises:
             RunError: If the launcher itself fails.
@@ -142,6 +145,8 @@ class SweepRunner:
         if self.launcher is None:
             self._start()
         assert self.launcher is not None
+        if supersede:
+            self._supersede(jobs)
         known = {job.name for job in self.folder.jobs}
         self.folder.jobs.extend(job for job in jobs if job.name not in known)
         self.folder.save()
@@ -175,8 +180,7 @@ class SweepRunner:
         if rest:
             self.launch(rest)
 
-    def supersede(self, jobs: Sequence[Job]) -> None:
-        """Take out of the manifest what these jobs supersede; its folders stay."""
+    def _supersede(self, jobs: Sequence[Job]) -> None:
         from alexnet_tf.studies.sweep import superseded
 
         if old := superseded(self.folder.jobs, jobs):
@@ -184,7 +188,7 @@ class SweepRunner:
             self.folder.jobs[:] = [job for job in self.folder.jobs if job not in old]
 
     def _start(self) -> None:
-        """Make the folder, keep other sweeps out of it, and make the launcher."""
+        """Make the folder, keep other sweeps out of it, read its manifest if there is one, and make the launcher."""
         path = self.folder.path
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -193,6 +197,8 @@ class SweepRunner:
         self.stack.enter_context(
             runs.locked(path, "another process is running this sweep. Expected one at a time")
         )
+        if (path / runs.MANIFEST).exists():
+            self.folder.jobs.extend(SweepFolder.open(path).jobs)
         with open_dict(self.config):
             self.config.hydra.sweep.dir = str(path)  # where launchers put what they write
             self._share(self.config.hydra.launcher)
@@ -211,6 +217,7 @@ class SweepRunner:
             places = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="alexnet-places-")))
             for number in range(launcher.n_jobs if launcher.n_jobs > 0 else os.cpu_count() or 1):
                 (places / f"{number:03d}").mkdir()
+            self.stack.enter_context(runs.locked(places, "taken"))
             os.environ[PLACES] = str(places)  # workers inherit it
         if "remote" in launcher.get("ray", {}) and launcher.ray.remote.num_gpus is None:
             launcher.ray.remote.num_gpus = min(1, gpus)

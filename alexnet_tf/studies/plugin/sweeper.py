@@ -80,15 +80,13 @@ class StudySweeper(Sweeper):
         if trials:
             from alexnet_tf.studies import best_value
 
-            self.runner.supersede(trials)
-            self.runner.launch(trials)
+            self.runner.launch(trials, supersede=True)
             for arm in study.tune.values:
                 value = best_value(self.runner.folder, arm)
                 chosen[arm] = [f"{study.tune.key}={value}"]
                 Console(highlight=False).print(f"{arm}: {study.tune.key}={value} chosen")
             jobs = self._arm_jobs(study, fixed, chosen)
-        self.runner.supersede(jobs)
-        self.runner.launch(jobs)
+        self.runner.launch(jobs, supersede=True)
         self.runner.evaluate()
 
     def _arm_jobs(self, study: StudyConfig, fixed: list[str], chosen: dict[str, list[str]]) -> list[Job]:

@@ -46,8 +46,10 @@ class TuningSweeper(Sweeper):
             SystemExit: With status 1 if a trial failed, 75 if a signal came.
         """
         require("hydra_plugins.hydra_optuna_sweeper", "hydra/sweeper=optuna")
+        import optuna
         from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
 
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         parsed = OverridesParser.create(config_loader=self.runner.loader).parse_overrides(arguments)
         searched = [item.get_key_element() for item in parsed if item.is_sweep_override()]
         searched += self.options["params"] or {}
@@ -64,8 +66,7 @@ class TuningSweeper(Sweeper):
         search = OptunaSweeperImpl(**{**self.options, "sampler": instantiate(self.options["sampler"])})
         search.config, search.hydra_context = self.config, self.context
         search.launcher = _Trials(self.runner, searched)
-        with self.runner.running(base, "search") as folder:
-            folder.path.mkdir(parents=True, exist_ok=True)
+        with self.runner.running(base, "search"):
             search.sweep([text for text in arguments if text.partition("=")[0].lstrip("+") != "run_dir"])
             print(search.launcher.best())
 
