@@ -258,7 +258,7 @@ def test_changes_to_a_network_are_checked(changes, message):
 
 @pytest.mark.parametrize("take", [compose, compose_model, lambda text: from_dict(to_dict(compose()), text)])
 def test_a_string_is_no_list_of_overrides(take):
-    with pytest.raises(ConfigError, match="^overrides='model=alexnet': expected a list of strings"):
+    with pytest.raises(ConfigError, match=r"^overrides='model=alexnet': expected a list of strings"):
         take("model=alexnet")
 
 

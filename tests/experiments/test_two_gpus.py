@@ -32,7 +32,8 @@ def megabytes(output):
 
 
 @pytest.mark.parametrize(
-    ("model", "dtype", "itemsize"), [("alexnet", "float64", 8), ("alexnet_code2012", "float32", 4)]
+    ("model", "dtype", "itemsize"),
+    [pytest.param("alexnet", "float64", 8, marks=pytest.mark.slow), ("alexnet_code2012", "float32", 4)],
 )
 def test_two_devices_equal_one_and_only_three_places_cross(model, dtype, itemsize):
     done = python("two_gpus.py", "--model", model, "--dtype", dtype, "--batch-size", "3", *UNITS)

@@ -150,6 +150,7 @@ def code2012():
     return recipe()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "facts"),
     [
