@@ -10,6 +10,15 @@ from alexnet_tf.training import signals
 from alexnet_tf.training.signals import StopSignal, stop_at_end_of
 
 
+@pytest.fixture
+def ctrl_c_interrupts():
+    """Python's own handler, which it does not install where it was started in the background with SIGINT ignored."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("ctrl_c_interrupts")
 def test_signals_at_once_are_one_wish_and_a_later_one_takes_effect(monkeypatch):
     monkeypatch.setattr(signals, "SAME_SECONDS", 0.2)
     with StopSignal() as stop:
