@@ -99,7 +99,7 @@ def study_pictures(study: StudyResult) -> list[Picture]:
     if not arms:
         return []
     styles = {arm.name: _style(index) for index, arm in enumerate(study.arms)}
-    measures = list(dict.fromkeys([study.measure, *(item.measure for item in study.comparisons)]))
+    measures = study.measures
     with mpl.rc_context(STYLE):
         pictures = []
         if all(not run.curve("probe").empty for run in study.finished):
@@ -235,7 +235,8 @@ def _dots_picture(
     if measure.is_time:
         file = "iterations" if len(races) == 1 else f"iterations_{races.index(measure) + 1}"
     else:
-        file = f"{measure.metric}_{measure.split}"
+        views = f"_{measure.views}views" if measure.views else ""
+        file = f"{measure.metric}_{measure.split}{views}"
     return Picture(file, figure, alt, caption)
 
 

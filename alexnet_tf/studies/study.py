@@ -121,10 +121,15 @@ class StudyResult:
         return [run for arm in self.arms for run in arm.runs.values()]
 
     @property
+    def measures(self) -> list[Measure]:
+        """All that it measures, each once."""
+        pairs = [(item.measure, item.reference_measure) for item in self.comparisons]
+        return list(dict.fromkeys([self.measure, *(measure for pair in pairs for measure in pair)]))
+
+    @property
     def races(self) -> list[Measure]:
-        """The measures of time that it compares, each once."""
-        found = [self.measure, *(item.measure for item in self.comparisons)]
-        return list(dict.fromkeys(measure for measure in found if measure.is_time))
+        """The measures of time among them."""
+        return [measure for measure in self.measures if measure.is_time]
 
     def config_differences(self) -> tuple[list[str], dict[str, list[str]]]:
         """The arms that have a run, and the config keys in which they differ with a value for each."""

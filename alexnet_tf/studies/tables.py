@@ -112,7 +112,7 @@ def comparisons_table(study: StudyResult) -> TextTable:
 
 def seeds_table(study: StudyResult) -> TextTable:
     """A row for each finished run of the comparison: every measure that the study compares by, and the ends."""
-    measures = list(dict.fromkeys([study.measure, *(item.measure for item in study.comparisons)]))
+    measures = study.measures
     names = [wording.measure_name(measure) for measure in measures]
     ends = [
         (name, split)

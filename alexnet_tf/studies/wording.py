@@ -1,6 +1,7 @@
 """Numbers and findings as text: the one place that rounds, for the page, the pictures and the terminal alike."""
 
 import math
+from dataclasses import replace
 
 from alexnet_tf.config.schema import Metric
 from alexnet_tf.studies.measures import (
@@ -81,9 +82,16 @@ def error_name(split: str) -> str:
     return {"probe": "training error", "train": "running training error"}.get(split, f"{split} error")
 
 
+def views_text(count: int) -> str:
+    """'1 view', '10 views'."""
+    return f"{count} view{'' if count == 1 else 's'}"
+
+
 def measure_name(measure: Measure) -> str:
     """A measure as the heading of a column: 'iterations to 25 % training error'."""
     error = error_name(measure.split)
+    if measure.views:
+        return f"{error} over {views_text(measure.views)}"
     return {
         Metric.time_to_error: f"iterations to {threshold_text(measure.threshold)} {error}",
         Metric.error: f"{error} at the end",
@@ -168,8 +176,7 @@ def sides(item: Comparison) -> tuple[str, str]:
         return f"the average of {item.average} runs of {item.arm}", "one of them"
     if views[0] == views[1]:
         return item.arm, item.reference
-    texts = [f"{count} view{'' if count == 1 else 's'}" for count in views]
-    return f"{item.arm} over {texts[0]}", f"{item.reference} over {texts[1]}"
+    return f"{item.arm} over {views_text(views[0])}", f"{item.reference} over {views_text(views[1])}"
 
 
 def finding(item: Comparison) -> str:
@@ -198,7 +205,7 @@ def _time_finding(item: Comparison) -> str:
 
 
 def _difference_finding(item: Comparison) -> str:
-    name = measure_name(item.measure)
+    name = measure_name(replace(item.measure, views=0))  # where the views differ the sides tell them
     return f"{name[0].upper()}{name[1:]} of {' against '.join(sides(item))}: {effect(item.effect)}"
 
 
