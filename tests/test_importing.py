@@ -267,6 +267,7 @@ def test_evaluation_on_a_folder_of_images(photos, tmp_path, caplog):
         assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_it_is_exported_and_fine_tuned(owt, photos, tmp_path):
     run, arrays, _ = owt
     assert export_savedmodel(run, tmp_path / "saved").top1_agreement == 1

@@ -65,6 +65,7 @@ def test_the_network_of_the_paper():
     assert megabytes(done.stdout) == [round(count / 1e6, 1) for count in expected]
 
 
+@pytest.mark.slow
 def test_nothing_crosses_unseen_and_what_crosses_matters():
     program = """
 import tensorflow as tf

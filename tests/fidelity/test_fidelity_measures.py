@@ -50,6 +50,7 @@ def test_the_same_network_has_the_same_facts(small):
     assert differing(small, network()) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "facts"),
     [

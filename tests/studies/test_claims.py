@@ -21,7 +21,9 @@ def test_the_claims_that_are_tested():
     assert pooling.says == "-0.4 points (paper, section 3.4)"
 
 
-@pytest.mark.parametrize("scale", [pytest.param("smoke", marks=pytest.mark.slow), "small", "paper"])
+@pytest.mark.parametrize(
+    "scale", [*(pytest.param(scale, marks=pytest.mark.slow) for scale in ("smoke", "small")), "paper"]
+)
 @pytest.mark.parametrize("study", SCALED)
 def test_every_arm_composes_at_every_scale(study, scale):
     base = [f"experiment={study}", f"scale={scale}"]

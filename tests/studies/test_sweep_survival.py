@@ -68,6 +68,7 @@ def states(path: Path) -> list[str]:
     return [SweepFolder.open(path).run(job).status()["state"] for job in jobs(path)]
 
 
+@pytest.mark.slow
 def test_a_job_outlives_its_killed_sweep_only_to_save(tmp_path):
     with started(tmp_path, "train", "-m", *LONG, "seed=0,1", "run_dir=sweep"):
         run = wait_for(lambda: running(tmp_path / "sweep"))[0]
