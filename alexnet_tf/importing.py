@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alexnet_tf import runs
-from alexnet_tf.config import Config, ConfigError, compose, to_yaml
+from alexnet_tf.config import Config, ConfigError, compose, override_key, to_yaml
 from alexnet_tf.config.schema import StagedModelConfig
 from alexnet_tf.runs import RunError, RunFolder, State, WrongPathError
 
@@ -215,7 +215,7 @@ def _check_new(path: Path, expected: str) -> None:
 
 def _keys(overrides: Sequence[str]) -> list[str]:
     """What overrides change, such as `data` or `data.dir`."""
-    return [text.lstrip("+~").partition("=")[0] for text in overrides]
+    return [override_key(text) for text in overrides]
 
 
 def _compose(model: str, recipe: str, overrides: Sequence[str], *, has_mean: bool) -> Config:

@@ -121,6 +121,20 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config, dict_factory=lambda items: {k: _plain(v) for k, v in items})
 
 
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict of dotted keys; lists and empty dicts stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+    return flat
+
+
+def override_key(text: str) -> str:
+    """The key of an override, without Hydra's `+` and `~`."""
+    return text.partition("=")[0].lstrip("+~")
+
+
 def from_dict(content: Mapping[str, Any], overrides: Iterable[str] = ()) -> schema.Config:
     """A `Config` from a stored one, such as a run's `config.yaml`.
 

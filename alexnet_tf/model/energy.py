@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -13,20 +14,61 @@ WindowSum = Callable[[tf.Tensor], tf.Tensor]
 """Sums of a tensor over windows, one for each of its values, in its shape."""
 
 
-def check_arguments(size: int, k: float, alpha: float, beta: float, convention: str) -> None:
-    """Raises a ValueError for the first argument out of range."""
-    if size < 1:
-        raise ValueError(f"Invalid size. Expected a window of at least 1. Received: size={size}")
-    if k <= 0:
-        raise ValueError(f"Invalid k. Expected a positive number. Received: k={k}")
-    if alpha < 0 or beta < 0:
-        raise ValueError(
-            f"Invalid alpha or beta. Expected numbers that are not negative. Received: alpha={alpha}, beta={beta}"
-        )
-    if convention not in CONVENTIONS:
-        raise ValueError(
-            f"Invalid convention. Expected one of {CONVENTIONS}. Received: convention={convention!r}"
-        )
+class EnergyNormalization(keras.layers.Layer):
+    """A layer without variables that divides by `(k + a * energy)**beta`; its subclasses say over which windows.
+
+    Args:
+        size: Side of the window.
+        k: Constant term of the denominator, positive.
+        alpha: Weight of the energy, not negative.
+        beta: Exponent, not negative.
+        convention: `"sum"` or `"mean"`.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    def __init__(
+        self, size: int, k: float, alpha: float, beta: float, convention: str, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if size < 1:
+            raise ValueError(f"Invalid size. Expected a window of at least 1. Received: size={size}")
+        if k <= 0:
+            raise ValueError(f"Invalid k. Expected a positive number. Received: k={k}")
+        if alpha < 0 or beta < 0:
+            raise ValueError(
+                f"Invalid alpha or beta. Expected numbers that are not negative. Received: alpha={alpha}, beta={beta}"
+            )
+        if convention not in CONVENTIONS:
+            raise ValueError(
+                f"Invalid convention. Expected one of {CONVENTIONS}. Received: convention={convention!r}"
+            )
+        self.size = size
+        self.k = k
+        self.alpha = alpha
+        self.beta = beta
+        self.convention = str(convention)
+
+    def weight_over(self, values: int) -> float:
+        """The factor of the sum of squares over a window of so many values."""
+        return self.alpha / values if self.convention == "mean" else self.alpha
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The input's shape."""
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, to be built again from."""
+        return {
+            **super().get_config(),
+            "size": self.size,
+            "k": self.k,
+            "alpha": self.alpha,
+            "beta": self.beta,
+            "convention": self.convention,
+        }
 
 
 def window_matrix(length: int, size: int) -> np.ndarray:

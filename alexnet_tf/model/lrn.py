@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.model.energy import check_arguments, divide_by_energy, window_matrix
+from alexnet_tf.model.energy import EnergyNormalization, divide_by_energy, window_matrix
 
 
 @keras.saving.register_keras_serializable(package="alexnet_tf")
-class LocalResponseNormalization(keras.layers.Layer):
+class LocalResponseNormalization(EnergyNormalization):
     """Divides each value by a power of the energy in a window of neighbouring channels.
 
     Formula, for channel `i` of one pixel:
@@ -55,15 +55,9 @@ class LocalResponseNormalization(keras.layers.Layer):
         columns: int = 1,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        check_arguments(size, k, alpha, beta, convention)
+        super().__init__(size, k, alpha, beta, convention, **kwargs)
         if columns < 1:
             raise ValueError(f"Invalid columns. Expected at least 1. Received: columns={columns}")
-        self.size = size
-        self.k = k
-        self.alpha = alpha
-        self.beta = beta
-        self.convention = str(convention)
         self.columns = columns
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -79,7 +73,6 @@ class LocalResponseNormalization(keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Normalises `[..., channels]`."""
         channels = inputs.shape[-1]
-        energy_weight = self.alpha / self.size if self.convention == "mean" else self.alpha
         band = tf.constant(self.band, dtype=inputs.dtype)
         flat = tf.reshape(inputs, [-1, channels])
         normalized = divide_by_energy(
@@ -87,26 +80,14 @@ class LocalResponseNormalization(keras.layers.Layer):
             lambda x: tf.matmul(x, band),
             lambda x: tf.matmul(x, band, transpose_b=True),
             self.k,
-            energy_weight,
+            self.weight_over(self.size),
             self.beta,
         )
         return tf.reshape(normalized, tf.shape(inputs))
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The input's shape."""
-        return tuple(input_shape)
-
     def get_config(self) -> dict[str, Any]:
         """The arguments, to be built again from."""
-        return {
-            **super().get_config(),
-            "size": self.size,
-            "k": self.k,
-            "alpha": self.alpha,
-            "beta": self.beta,
-            "convention": self.convention,
-            "columns": self.columns,
-        }
+        return {**super().get_config(), "columns": self.columns}
 
 
 def _band(channels: int, size: int, columns: int) -> np.ndarray:

@@ -5,11 +5,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from alexnet_tf.model.energy import check_arguments, divide_by_energy, window_matrix
+from alexnet_tf.model.energy import EnergyNormalization, divide_by_energy, window_matrix
 
 
 @keras.saving.register_keras_serializable(package="alexnet_tf")
-class WithinMapNormalization(keras.layers.Layer):
+class WithinMapNormalization(EnergyNormalization):
     """Divides each value by a power of the energy in a square window of its own map.
 
     Formula, for pixel `(r, c)` of one channel:
@@ -50,13 +50,7 @@ class WithinMapNormalization(keras.layers.Layer):
         convention: str = "mean",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        check_arguments(size, k, alpha, beta, convention)
-        self.size = size
-        self.k = k
-        self.alpha = alpha
-        self.beta = beta
-        self.convention = str(convention)
+        super().__init__(size, k, alpha, beta, convention, **kwargs)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Checks the map's shape (there are no variables)."""
@@ -68,33 +62,16 @@ class WithinMapNormalization(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Normalises `[N, H, W, channels]`."""
-        weight = self.alpha / self.size**2 if self.convention == "mean" else self.alpha
         bands = [tf.constant(window_matrix(int(side), self.size), inputs.dtype) for side in inputs.shape[1:3]]
         return divide_by_energy(
             inputs,
-            lambda x: _box_sum(
-                x, *bands, transpose=True
-            ),  # the matrix has the window of pixel i in its column i
+            # The matrix has the window of pixel i in its column i.
+            lambda x: _box_sum(x, *bands, transpose=True),
             lambda x: _box_sum(x, *bands, transpose=False),
             self.k,
-            weight,
+            self.weight_over(self.size**2),
             self.beta,
         )
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The input's shape."""
-        return tuple(input_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments, to be built again from."""
-        return {
-            **super().get_config(),
-            "size": self.size,
-            "k": self.k,
-            "alpha": self.alpha,
-            "beta": self.beta,
-            "convention": self.convention,
-        }
 
 
 def _box_sum(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, *, transpose: bool) -> tf.Tensor:

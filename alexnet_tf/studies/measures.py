@@ -258,7 +258,7 @@ def judge(effect: Effect, claim: float | None, direction: int = 0, margin: float
         return Verdict.none
     if margin is not None:
         return _judge_equality(effect, margin)
-    claimed = claimed_side(effect, claim, direction)
+    claimed = _claimed_side(effect, claim, direction)
     if claimed == 0:
         return Verdict.none
     side = _side(effect)
@@ -267,7 +267,7 @@ def judge(effect: Effect, claim: float | None, direction: int = 0, margin: float
     return Verdict.confirmed if side == claimed else Verdict.contradicted
 
 
-def claimed_side(effect: Effect, claim: float | None, direction: int = 0) -> int:
+def _claimed_side(effect: Effect, claim: float | None, direction: int = 0) -> int:
     """The side of no effect, 1 or -1, on which a claim lies; 0: it has none."""
     if claim is None or claim == effect.neutral:
         return direction
@@ -312,9 +312,8 @@ def _side(effect: Effect) -> int:
     """1 where the evidence lies wholly above no effect, -1 wholly below, 0 otherwise."""
     if effect.low is not None and effect.high is not None:
         return 1 if effect.low > effect.neutral else -1 if effect.high < effect.neutral else 0
-    if (
-        not effect.pairs or 2 * 0.5**effect.n > 1 - CONFIDENCE
-    ):  # the two-sided sign test, all seeds on one side
+    # Without an interval the two-sided sign test, all seeds on one side.
+    if not effect.pairs or 2 * 0.5**effect.n > 1 - CONFIDENCE:
         return 0
     # A lower bound can only show that a ratio is above 1, an upper bound only that it is below.
     if effect.bound is Bound.at_least and min(effect.pairs) > 1:

@@ -229,7 +229,7 @@ def _dots_picture(
     _dots_axes(ax, arms, measure)
     name = wording.measure_name(measure)
     alt = f"Dots for the {name} of each seed. Mean and range: {'; '.join(spoken)}."
-    caption = f"{name[0].upper()}{name[1:]}, a dot for each seed; the bar is their mean."
+    caption = f"{wording.capitalized(name)}, a dot for each seed; the bar is their mean."
     if any(point.censored for arm in arms for point in arm.readings(measure).values()):
         caption += " A hollow arrow is a run that ended there without reaching it."
     if measure.is_time:
@@ -262,8 +262,7 @@ def _dots_axes(ax: Axes, arms: Sequence[Arm], measure: Measure) -> None:
     ax.set_ylim(len(arms) - 0.5, -0.5)
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", length=0)
-    name = wording.measure_name(measure)
-    label = f"{name[0].upper()}{name[1:]}"
+    label = wording.capitalized(wording.measure_name(measure))
     if not measure.is_time:  # small differences between errors count: the axis need not start at 0
         ax.margins(x=0.08)
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
@@ -327,7 +326,9 @@ def _arm_legend(figure: Figure, arms: Sequence[Arm], styles: Mapping[str, Any]) 
         Line2D([], [], color=styles[arm.name][0], linestyle=styles[arm.name][1], linewidth=2.2)
         for arm in arms
     ]
-    _legend(figure, handles, [f"{_text(arm.name)} ({wording.seeds(len(arm.runs))})" for arm in arms])
+    _legend(
+        figure, handles, [f"{_text(arm.name)} ({wording.counted(len(arm.runs), 'seed')})" for arm in arms]
+    )
 
 
 def _run_legend(figure: Figure, results: Sequence[RunResult]) -> None:

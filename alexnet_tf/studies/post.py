@@ -1,12 +1,12 @@
 """The phase after the training: evaluations of finished runs that a study's comparisons ask for. Imports no TensorFlow."""
 
+import math
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from alexnet_tf.runs import SweepFolder
-from alexnet_tf.studies.measures import Reading
 from alexnet_tf.studies.results import Measure, RunResult
 from alexnet_tf.studies.study import Comparison, StudyResult, ensemble_folder, groups, load_study
 
@@ -36,26 +36,31 @@ def _views(study: StudyResult, item: Comparison) -> list[list[str]]:
     """
     if item.average > 1:
         return []
-    sides = {(item.arm, item.measure), (item.reference, item.reference_measure)}
+    sides = dict.fromkeys([(item.reference, item.reference_measure), (item.arm, item.measure)])
     commands = []
-    for arm in study.arms:
-        for measure in sorted(
-            {measure for name, measure in sides if name == arm.name}, key=lambda m: m.views
-        ):
-            missing = [run for run in arm.runs.values() if measure.views and _missing(run.read(measure))]
-            if missing:
-                commands.append(_command(missing, measure))
+    for name, measure in sides:
+        missing = [
+            run
+            for run in _runs(study, name)
+            if measure.views and math.isnan(run.evaluated(measure.split, measure.views))
+        ]
+        if missing:
+            commands.append(_command(missing, measure))
     return commands
+
+
+def _runs(study: StudyResult, arm: str) -> list[RunResult]:
+    return [run for run in study.finished if run.arm == arm]
 
 
 def _averages(study: StudyResult, item: Comparison) -> list[list[str]]:
     """The evaluations of averaged runs."""
     if item.average == 1:
         return []
-    (arm,) = (arm for arm in study.arms if arm.name == item.arm)
+    runs = _runs(study, item.arm)
     return [
         [*_command(members, item.measure), "--ensemble", "--out", str(folder)]
-        for members in groups(arm, item.average)
+        for members in groups(runs, item.average)
         if not (folder := ensemble_folder(study.sweep, members, item.measure)).exists()
     ]
 
@@ -63,10 +68,6 @@ def _averages(study: StudyResult, item: Comparison) -> list[list[str]]:
 def _command(members: Sequence[RunResult], measure: Measure) -> list[str]:
     paths = [str(run.folder.path) for run in members]
     return ["evaluate", *paths, "--split", measure.split, "--views", str(measure.views)]
-
-
-def _missing(reading: Reading) -> bool:
-    return reading.value != reading.value  # NaN
 
 
 def _run(log: Path, command: Sequence[str]) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
+from alexnet_tf.config import override_key
 from alexnet_tf.runs import CONFIG, MANIFEST, RunError, RunFolder, SweepFolder, write_json, write_text
 from alexnet_tf.studies import tables, wording
 from alexnet_tf.studies.claims import RESULT, result_json
@@ -118,10 +119,9 @@ def _write_index(folder: Path, sweeps: Sequence[Path], out: Path) -> Report:
         links.append(Link(report.page.title, quote(Path(place).as_posix()), report.answers))
     if not links:
         raise RunError(f"{folder}: none of its {len(sweeps)} sweeps has anything to report ({empty[0]})")
-    count = f"{len(links)} sweep{'' if len(links) == 1 else 's'}."
     page = Page(
         title=f"Sweeps in {folder.resolve().name}",
-        answers=[count, *empty],
+        answers=[f"{wording.counted(len(links), 'sweep')}.", *empty],
         links=links,
         commands=[("Make these pages again:", f"alexnet report {shlex.quote(_shown(folder))}")],
     )
@@ -258,15 +258,17 @@ def _study_command(study: StudyResult) -> str:
     shared = [
         text for text in (jobs[0].overrides if jobs else ()) if all(text in job.overrides for job in jobs)
     ]
-    kept = [text for text in shared if text not in arms and _key(text) not in skip]
-    experiment = [] if any(_key(text) == "experiment" for text in kept) else [f"experiment={study.name}"]
+    kept = [text for text in shared if text not in arms and override_key(text) not in skip]
+    experiment = (
+        [] if any(override_key(text) == "experiment" for text in kept) else [f"experiment={study.name}"]
+    )
     return shlex.join(["alexnet", "train", *experiment, *kept])
 
 
 def _grid_command(sweep: SweepFolder) -> str:
     """`alexnet train -m` with every value that the jobs gave a key, which for a grid is what was typed."""
     values: dict[str, list[str]] = {}
-    for text in (text for job in sweep.jobs for text in job.overrides if _key(text) != "run_dir"):
+    for text in (text for job in sweep.jobs for text in job.overrides if override_key(text) != "run_dir"):
         name, equals, value = text.partition("=")
         known = values.setdefault(name + equals, [])
         if value not in known:
@@ -274,12 +276,8 @@ def _grid_command(sweep: SweepFolder) -> str:
     return shlex.join(["alexnet", "train", "-m", *(name + ",".join(found) for name, found in values.items())])
 
 
-def _key(override: str) -> str:
-    return override.partition("=")[0].lstrip("+")
-
-
 def _run_command(run: RunResult) -> str:
-    kept = [text for text in run.folder.overrides() if _key(text) not in ("run_dir", "resume")]
+    kept = [text for text in run.folder.overrides() if override_key(text) not in ("run_dir", "resume")]
     return shlex.join(["alexnet", "train", *kept])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alexnet_tf import runs
+from alexnet_tf.config import flatten
 from alexnet_tf.config.schema import Metric
 from alexnet_tf.runs import Job, RunError, RunFolder, State, SweepFolder
 from alexnet_tf.studies.measures import Reading, mean_over_steps, seconds_at, time_to_error
@@ -205,15 +206,6 @@ def _standing(folder: RunFolder) -> tuple[str, str]:
     state = str(status.get("state", State.pending.value))
     at = f"at step {status['step']} of {status.get('steps', '?')}" if "step" in status else "no step recorded"
     return state, " ".join(str(status.get("reason") or at).split())
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one dict of dotted keys; lists stay values."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
-    return flat
 
 
 def differences(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:

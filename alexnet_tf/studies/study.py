@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from alexnet_tf.config import flatten
 from alexnet_tf.config.schema import Metric
 from alexnet_tf.runs import MANIFEST, SCORES, Job, RunError, SweepFolder
 from alexnet_tf.studies.measures import Effect, Reading, Verdict, judge, paired_difference, paired_ratio
@@ -16,7 +17,6 @@ from alexnet_tf.studies.results import (
     Unfinished,
     differences,
     evaluated_error,
-    flatten,
     load_jobs,
 )
 
@@ -213,19 +213,18 @@ def _comparison(
     measure = measure_of(study, spec)
     reference_measure = replace(measure, views=int(spec.get("reference_views") or 0))
     average = int(spec.get("average") or 1)
-    numbers = {key: spec.get(key) for key in ("claim", "margin")}
     return Comparison(
         name=name,
         arm=arm.name,
         reference=reference.name,
         measure=measure,
-        claim=None if numbers["claim"] is None else float(numbers["claim"]),
+        claim=_number(spec, "claim"),
         direction=int(spec.get("direction") or 0),
-        margin=None if numbers["margin"] is None else float(numbers["margin"]),
+        margin=_number(spec, "margin"),
         reference_measure=reference_measure,
         average=average,
         effect=(
-            averaging_effect(sweep, arm, measure, average)
+            _averaging_effect(sweep, arm, measure, average)
             if average > 1
             else _effect(arm, measure, reference, reference_measure)
         ),
@@ -235,6 +234,10 @@ def _comparison(
     )
 
 
+def _number(spec: Mapping[str, Any], key: str) -> float | None:
+    return None if spec.get(key) is None else float(spec[key])
+
+
 def _effect(arm: Arm, measure: Measure, reference: Arm, reference_measure: Measure) -> Effect:
     sides = (arm.readings(measure), reference.readings(reference_measure))
     if measure.is_time:
@@ -242,10 +245,9 @@ def _effect(arm: Arm, measure: Measure, reference: Arm, reference_measure: Measu
     return paired_difference(*({seed: found.value for seed, found in side.items()} for side in sides))
 
 
-def groups(arm: Arm, size: int) -> list[list[RunResult]]:
+def groups(runs: Sequence[RunResult], size: int) -> list[Sequence[RunResult]]:
     """The runs of an arm that are averaged together: `size` seeds that follow on one another, what is left not."""
-    ordered = list(arm.runs.values())
-    return [ordered[start : start + size] for start in range(0, len(ordered) - size + 1, size)]
+    return [runs[start : start + size] for start in range(0, len(runs) - size + 1, size)]
 
 
 def ensemble_folder(sweep: SweepFolder, members: Sequence[RunResult], measure: Measure) -> Path:
@@ -254,10 +256,10 @@ def ensemble_folder(sweep: SweepFolder, members: Sequence[RunResult], measure: M
     return sweep.path / ENSEMBLES / f"{members[0].arm}-seeds{seeds}-{measure.split}-{measure.views}views"
 
 
-def averaging_effect(sweep: SweepFolder, arm: Arm, measure: Measure, size: int) -> Effect:
+def _averaging_effect(sweep: SweepFolder, arm: Arm, measure: Measure, size: int) -> Effect:
     """The error of averaged runs less the mean of their own errors, in points, a pair for each group of runs."""
     averaged, single = {}, {}
-    for index, members in enumerate(groups(arm, size)):
+    for index, members in enumerate(groups(list(arm.runs.values()), size)):
         scores = ensemble_folder(sweep, members, measure) / SCORES
         averaged[index] = 100 * evaluated_error(scores, measure.split, measure.views, averaged=size)
         single[index] = statistics.fmean(run.read(measure).value for run in members)

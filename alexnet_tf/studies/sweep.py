@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from alexnet_tf.config import Config, ConfigError, to_dict, to_yaml
+from alexnet_tf.config import Config, ConfigError, override_key, to_dict, to_yaml
 from alexnet_tf.runs import (
     CONFIG,
     LOG,
@@ -100,11 +100,6 @@ def resume_command(
         own.append("hydra.sweeper.retry_failed=false")
     folder = Path(sweep.cwd)
     return [*kept, *changes, *own], folder if sweep.cwd and folder.is_dir() else None
-
-
-def override_key(text: str) -> str:
-    """The key of an override, without Hydra's `+` and `~`."""
-    return text.partition("=")[0].lstrip("+~")
 
 
 def quoted(key: str, value: str) -> str:
@@ -210,7 +205,7 @@ def _train_in_child(run: RunFolder, environment: dict[str, str]) -> tuple[int, s
     # pipe that nothing is written to: where we die without a word, the system closes it, and the child stops.
     with (
         (run.path / LOG).open("ab") as log,
-        _handling(forward),
+        handling(forward),
         subprocess.Popen(
             command,
             env=environment,
@@ -233,7 +228,7 @@ def _train_in_child(run: RunFolder, environment: dict[str, str]) -> tuple[int, s
 
 
 @contextlib.contextmanager
-def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
+def handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
     """Let a function have SIGINT and SIGTERM; in other threads than the main one, which alone receives them, nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield

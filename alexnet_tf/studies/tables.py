@@ -49,7 +49,7 @@ def arms_table(study: StudyResult) -> TextTable:
     columns += ["Training error", "Validation error"]
     goals = " and ".join(wording.measure_name(race) for race in races)
     return TextTable(
-        caption=f"{goals[0].upper()}{goals[1:]}: mean over seeds (minimum to maximum), '>' where a run ended before; errors at the end"
+        caption=f"{wording.capitalized(goals)}: mean over seeds (minimum to maximum), '>' where a run ended before; errors at the end"
         if races
         else "Errors at the end: mean over seeds (minimum to maximum)",
         columns=tuple(columns),
@@ -135,7 +135,7 @@ def seeds_table(study: StudyResult) -> TextTable:
     columns = (
         "Arm",
         "Seed",
-        *(f"{name[0].upper()}{name[1:]}" for name in [*names, *(name for name, _ in ends)]),
+        *(wording.capitalized(name) for name in [*names, *(name for name, _ in ends)]),
     )
     return TextTable("Every run that counts", columns, rows, numeric=True, wide=True)
 
@@ -153,8 +153,8 @@ def tuning_table(study: StudyResult) -> TextTable:
         )
         for trial in study.trials
     ]
-    name = wording.measure_name(study.measure)
-    columns = ("Arm", key, "Seed", f"{name[0].upper()}{name[1:]}", "Error at the end")
+    measured = wording.capitalized(wording.measure_name(study.measure))
+    columns = ("Arm", key, "Seed", measured, "Error at the end")
     return TextTable(
         "Tuning, on seeds of its own, errors at the end; not part of the comparison",
         columns,

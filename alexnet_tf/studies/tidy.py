@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alexnet_tf.config import ConfigError
+from alexnet_tf.config import ConfigError, flatten
 from alexnet_tf.runs import (
     METRICS,
     METRICS_COLUMNS,
@@ -17,7 +17,7 @@ from alexnet_tf.runs import (
     write_atomic,
 )
 from alexnet_tf.studies.progress import UNREADABLE, read_standings
-from alexnet_tf.studies.results import IGNORED_KEYS, flatten, load_run
+from alexnet_tf.studies.results import IGNORED_KEYS, load_run
 
 if TYPE_CHECKING:
     import pandas as pd

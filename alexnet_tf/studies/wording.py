@@ -77,21 +77,26 @@ def summary(value: Summary | None, unit: str = "steps") -> str:
     return mean if low == high else f"{mean} ({low}{between}{high})"
 
 
+def counted(count: int, noun: str) -> str:
+    """'1 seed', '3 seeds'."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def capitalized(text: str) -> str:
+    """A text as the beginning of a sentence or a heading; the rest stays as it is."""
+    return text[:1].upper() + text[1:]
+
+
 def error_name(split: str) -> str:
     """A split's error as readers call it; the probe is a part of the training images."""
     return {"probe": "training error", "train": "running training error"}.get(split, f"{split} error")
-
-
-def views_text(count: int) -> str:
-    """'1 view', '10 views'."""
-    return f"{count} view{'' if count == 1 else 's'}"
 
 
 def measure_name(measure: Measure) -> str:
     """A measure as the heading of a column: 'iterations to 25 % training error'."""
     error = error_name(measure.split)
     if measure.views:
-        return f"{error} over {views_text(measure.views)}"
+        return f"{error} over {counted(measure.views, 'view')}"
     return {
         Metric.time_to_error: f"iterations to {threshold_text(measure.threshold)} {error}",
         Metric.error: f"{error} at the end",
@@ -164,11 +169,6 @@ def verdict(item: Comparison) -> str:
     return found.value
 
 
-def seeds(count: int) -> str:
-    """'1 seed', '3 seeds'."""
-    return f"{count} seed{'' if count == 1 else 's'}"
-
-
 def sides(item: Comparison) -> tuple[str, str]:
     """What is compared: the arms, with the views or the averaging that make the difference."""
     views = (item.measure.views, item.reference_measure.views)
@@ -176,7 +176,10 @@ def sides(item: Comparison) -> tuple[str, str]:
         return f"the average of {item.average} runs of {item.arm}", "one of them"
     if views[0] == views[1]:
         return item.arm, item.reference
-    return f"{item.arm} over {views_text(views[0])}", f"{item.reference} over {views_text(views[1])}"
+    return (
+        f"{item.arm} over {counted(views[0], 'view')}",
+        f"{item.reference} over {counted(views[1], 'view')}",
+    )
 
 
 def finding(item: Comparison) -> str:
@@ -191,7 +194,7 @@ def finding(item: Comparison) -> str:
     against = f" (claimed: {claim}{where})" if claim else ""
     few = value.n < SEEDS_FOR_A_VERDICT and item.scale != SMOKE
     end = f"no verdict below {SEEDS_FOR_A_VERDICT}" if few and claim else verdict(item)
-    return f"{text}{against}: {seeds(value.n)}; {end}"
+    return f"{text}{against}: {counted(value.n, 'seed')}; {end}"
 
 
 def _time_finding(item: Comparison) -> str:
@@ -205,8 +208,8 @@ def _time_finding(item: Comparison) -> str:
 
 
 def _difference_finding(item: Comparison) -> str:
-    name = measure_name(replace(item.measure, views=0))  # where the views differ the sides tell them
-    return f"{name[0].upper()}{name[1:]} of {' against '.join(sides(item))}: {effect(item.effect)}"
+    name = capitalized(measure_name(replace(item.measure, views=0)))  # where views differ the sides tell them
+    return f"{name} of {' against '.join(sides(item))}: {effect(item.effect)}"
 
 
 UNITS = {"steps": steps, "seconds": seconds_text, "percent": lambda value: percent(value / 100)}

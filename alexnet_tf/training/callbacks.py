@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from alexnet_tf.config import Config, ConfigError, to_dict
+from alexnet_tf.config import Config, ConfigError, flatten, to_dict
 from alexnet_tf.config.schema import Progress as ProgressKind
 from alexnet_tf.runs import RunError, RunFolder, read_json, write_json
 
@@ -227,8 +227,9 @@ class MLflow(keras.callbacks.Callback):
         found = self.client.get_experiment_by_name("alexnet_tf")
         experiment = found.experiment_id if found else self.client.create_experiment("alexnet_tf")
         run_id = self.client.create_run(experiment, run_name=folder.name).info.run_id
-        for key, value in _flat(to_dict(config)):
-            self.client.log_param(run_id, key, value)
+        for key, value in flatten(to_dict(config)).items():
+            if value != {}:
+                self.client.log_param(run_id, key, value)
         return run_id
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -252,15 +253,6 @@ class MLflow(keras.callbacks.Callback):
             call()
         except self.error as error:
             logging.getLogger(__name__).warning("mlflow: %s", " ".join(str(error).split()))
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested dicts as pairs of dotted keys and values."""
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def make_progress(

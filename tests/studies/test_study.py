@@ -3,6 +3,7 @@ import math
 import pytest
 
 from alexnet_tf import runs
+from alexnet_tf.config import flatten
 from alexnet_tf.config.schema import Metric
 from alexnet_tf.runs import Job, RunError, State, SweepFolder
 from alexnet_tf.studies import (
@@ -15,7 +16,7 @@ from alexnet_tf.studies import (
     load_study,
     load_trials,
 )
-from alexnet_tf.studies.results import ABSENT, Measure, differences, flatten, load_run
+from alexnet_tf.studies.results import ABSENT, Measure, differences, load_run
 
 RACE = Measure(Metric.time_to_error, "probe", 0.25)
 FASTER = {"speed": {"arm": "quick", "reference": "slow", "claim": 6.0}}

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, open_dict
 from rich.console import Console
 
 from alexnet_tf import runs
-from alexnet_tf.config import Config, ConfigError, resolve, to_dict
+from alexnet_tf.config import Config, ConfigError, override_key, resolve, to_dict
 from alexnet_tf.runs import Job, RunError, State, SweepFolder
 
 SETTLE_SECONDS = 60.0
@@ -265,26 +265,19 @@ def require(package: str, choice: str) -> None:
 
 def _command() -> tuple[str, ...]:
     """What was typed after `alexnet train`, but for what `alexnet sweep resume` gives anew."""
-    from alexnet_tf.studies.sweep import override_key
-
     return tuple(text for text in sys.argv[1:] if override_key(text) not in OWN_OPTIONS)
 
 
-@contextlib.contextmanager
-def _interruptible(first: Callable[[], None] = lambda: None) -> Iterator[None]:
+def _interruptible(first: Callable[[], None] = lambda: None) -> contextlib.AbstractContextManager[None]:
     """SIGINT and SIGTERM call `first` and raise KeyboardInterrupt.
 
     A job that runs in this process passes them on to its child instead. Launchers with processes of their own kill them
     on a KeyboardInterrupt, so their jobs must have saved before.
     """
+    from alexnet_tf.studies.sweep import handling
 
     def interrupt(number: int, frame: Any) -> None:
         first()
         signal.default_int_handler(number, frame)
 
-    previous = {kind: signal.signal(kind, interrupt) for kind in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for kind, handler in previous.items():
-            signal.signal(kind, handler)
+    return handling(interrupt)

@@ -13,7 +13,7 @@ from hydra_plugins.alexnet_tf.runner import SweepRunner
 from omegaconf import DictConfig
 from rich.console import Console
 
-from alexnet_tf.config import ConfigError
+from alexnet_tf.config import ConfigError, override_key
 from alexnet_tf.config.schema import StudyConfig
 from alexnet_tf.runs import Job
 
@@ -53,7 +53,7 @@ class StudySweeper(Sweeper):
             raise ConfigError(
                 f"{grid[0].input_line}: a study's arms and seeds are study.arms and study.seeds; give no sweep beside it"
             )
-        fixed = [text for text in fixed if text.partition("=")[0].lstrip("+") != "run_dir"]
+        fixed = [text for text in fixed if override_key(text) != "run_dir"]
         with self.runner.running(base, base.study.name if base.study else "sweep"):
             if base.study is None:
                 self.runner.launch(self._grid_jobs(fixed, grid))

@@ -13,7 +13,7 @@ from hydra_plugins.alexnet_tf.runner import SweepRunner, require
 from hydra_plugins.alexnet_tf.sweeper import arm_of
 from omegaconf import DictConfig
 
-from alexnet_tf.config import ConfigError
+from alexnet_tf.config import ConfigError, override_key
 from alexnet_tf.runs import Job, RunError, State
 
 WORST = 1.0
@@ -67,7 +67,7 @@ class TuningSweeper(Sweeper):
         search.config, search.hydra_context = self.config, self.context
         search.launcher = _Trials(self.runner, searched)
         with self.runner.running(base, "search"):
-            search.sweep([text for text in arguments if text.partition("=")[0].lstrip("+") != "run_dir"])
+            search.sweep([text for text in arguments if override_key(text) != "run_dir"])
             print(search.launcher.best())
 
 
