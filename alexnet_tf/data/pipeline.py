@@ -281,4 +281,7 @@ def _static(batch: tuple[tf.Tensor, ...], batch_size: int) -> tuple[tf.Tensor, .
 def _finish(batches: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.deterministic = True
+    # The tuner's thread sleeps between its rounds, up to half a minute, and an iterator that is let go waits for it:
+    # with it an epoch of 20 s was followed by up to 20 s of nothing. Parallelism is then the number of cores.
+    options.autotune.enabled = False
     return batches.with_options(options).prefetch(AUTOTUNE)
