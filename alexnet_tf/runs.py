@@ -376,6 +376,23 @@ class RunFolder:
         own = {"host": socket.gethostname(), "updated": now()}
         write_json(self.path / STATUS, {**kept, "state": state.value, **values, **own})
 
+    def copy_to(self, path: Path) -> None:
+        """Copy the whole folder to a new place, which has all of it or nothing; its status says where it came from.
+
+        Raises:
+            RunError: If it cannot be written.
+        """
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.copytree(self.path, temporary)
+            copy = RunFolder(temporary)
+            copy.write_status(State(copy.status()["state"]), copied_from=str(self.path.absolute()))
+            temporary.rename(path)
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise RunError(f"{path}: cannot be copied from {self.path} ({error.strerror})") from error
+
     def is_dead(self) -> bool:
         """Whether the status says `running`, but the process that wrote so is gone without a word.
 

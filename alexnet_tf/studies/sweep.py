@@ -1,6 +1,7 @@
 """A sweep's jobs: what they are called, and how one of them runs in a process of its own. Imports no TensorFlow."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -49,6 +50,13 @@ def make_job(config: Config, *, arm: str, phase: str, overrides: Sequence[str]) 
     name = f"{prefix}{arm}-seed{config.seed}-{_digest(content)}"
     recipe = _digest({key: value for key, value in content.items() if key != "seed"})
     return Job(name=name, arm=arm, seed=config.seed, phase=phase, overrides=tuple(overrides), recipe=recipe)
+
+
+def finished_elsewhere(job: Job, sweeps: Path) -> RunFolder | None:
+    """A finished run with a job's resolved config, and so its seed, in any sweep of a folder, whatever its arm is called."""
+    suffix = job.name.removeprefix(job.arm if job.phase == "train" else f"{job.phase}-{job.arm}")
+    found = (RunFolder(path) for path in sorted(sweeps.glob(f"*/*{glob.escape(suffix)}")))
+    return next((run for run in found if run.status()["state"] == State.finished), None)
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -62,6 +62,30 @@ def test_only_what_is_added_runs(grid):
     assert Path(sweep.cwd) == path.parent
 
 
+def test_what_has_finished_in_another_sweep_is_copied(grid, alexnet_in):
+    path, *_ = grid
+    command = ["train", "-m", *TINY, "model.activation=leaky_relu", "training.epochs=2", "optimizer.lr=0.01"]
+    result = alexnet_in(*command, "run_dir=second", "hydra.sweeper.reuse=.", cwd=path.parent)
+    assert result.returncode == 0, result.stderr
+    assert "0 of 1 jobs are left to run" in result.stdout
+    other = SweepFolder.open(path.parent / "second")
+    original, copied = (
+        next(sweep.run(job) for job in sweep.jobs if "optimizer.lr=0.01" in job.overrides)
+        for sweep in (SweepFolder.open(path), other)
+    )
+    assert copied.status()["copied_from"] == str(original.path)
+    files = [
+        {item.relative_to(run.path): item.read_bytes() for item in run.path.rglob("*") if item.is_file()}
+        for run in (original, copied)
+    ]
+    assert files[0].keys() == files[1].keys()
+    assert {name.name for name in files[0] if files[0][name] != files[1][name]} == {"status.json"}
+    refused = alexnet_in(*command, "run_dir=third", "hydra.sweeper.reuse=nowhere", cwd=path.parent)
+    assert refused.returncode == 2
+    expected = "hydra.sweeper.reuse=nowhere: no such folder. Expected a folder of sweeps"
+    assert refused.stderr == f"alexnet: {expected}\n"
+
+
 def test_what_was_typed_is_kept_but_for_what_is_typed_now(tmp_path):
     typed = ("-m", "--config-dir", "mine", "+optimizer.x=1", "seed=0,1", "hydra/launcher=basic")
     path = tmp_path / "it's"

@@ -37,13 +37,20 @@ class SweepRunner:
         task_function: What runs a job; it gets the job's composed config.
         config: The composed config of the command, with Hydra's own part.
         retry_failed: Whether jobs that failed in an earlier attempt are tried again.
+        reuse: A folder of sweeps, whose finished runs are taken where a job has their resolved config.
     """
 
     def __init__(
-        self, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig, retry_failed: bool
+        self,
+        hydra_context: HydraContext,
+        task_function: TaskFunction,
+        config: DictConfig,
+        retry_failed: bool,
+        reuse: str | None = None,
     ) -> None:
         self.context, self.task, self.config = hydra_context, task_function, config
         self.retry_failed = retry_failed
+        self.reuse = Path(reuse) if reuse else None
         self.loader: ConfigLoader = hydra_context.config_loader
         self.launched: set[str] = set()
         self.failures: list[str] = []
@@ -84,6 +91,10 @@ class SweepRunner:
         """
         folder = Path(base.run_dir) if base.run_dir else runs.new_folder(Path("sweeps"), name)
         self._check_launcher()
+        if self.reuse and not self.reuse.is_dir():
+            raise ConfigError(
+                f"hydra.sweeper.reuse={self.reuse}: no such folder. Expected a folder of sweeps"
+            )
         if (folder / runs.CONFIG).exists():
             raise ConfigError(f"run_dir={folder}: expected a new folder or a sweep, came a run")
         self.folder = SweepFolder(
@@ -151,11 +162,23 @@ class SweepRunner:
         self.folder.jobs.extend(job for job in jobs if job.name not in known)
         self.folder.save()
         self.launched |= {job.name for job in jobs}
+        if self.reuse:
+            self._take_over(self.reuse, jobs)
         todo = [job for job in jobs if self._wanted(job)]
         if len(todo) < len(jobs):
             print(f"{len(todo)} of {len(jobs)} jobs are left to run", flush=True)
         if todo:
             self._run(self.launcher, todo)
+
+    def _take_over(self, sweeps: Path, jobs: Sequence[Job]) -> None:
+        """Copy the finished runs of other sweeps that are the same as jobs of this one."""
+        from alexnet_tf.studies.sweep import finished_elsewhere
+
+        for job in jobs:
+            run = self.folder.run(job)
+            if not run.path.exists() and (found := finished_elsewhere(job, sweeps)):
+                found.copy_to(run.path)
+                print(f"{job.name}: copied from {found.path}", flush=True)
 
     def evaluate(self) -> None:
         """Evaluate a study's finished runs where its comparisons ask for it."""

@@ -27,14 +27,15 @@ class StudySweeper(Sweeper):
     Args:
         leftovers: Whether to run also what the manifest has beside the jobs of this command.
         retry_failed: Whether jobs that failed before are tried again.
+        reuse: A folder of sweeps, whose finished runs are taken where a job has their resolved config.
     """
 
-    def __init__(self, leftovers: bool, retry_failed: bool) -> None:
-        self.leftovers, self.retry_failed = leftovers, retry_failed
+    def __init__(self, leftovers: bool, retry_failed: bool, reuse: str | None) -> None:
+        self.leftovers, self.retry_failed, self.reuse = leftovers, retry_failed, reuse
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra gives."""
-        self.runner = SweepRunner(hydra_context, task_function, config, self.retry_failed)
+        self.runner = SweepRunner(hydra_context, task_function, config, self.retry_failed, self.reuse)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the sweep that the command line and the config describe.
