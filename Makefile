@@ -28,7 +28,7 @@ help: ## list the targets
 	@touch $@
 
 study: .venv/installed ## install, run ReLU against tanh on handwritten digits, print the table and the report's path
-	$(BIN)/alexnet train experiment=relu_vs_tanh
+	$(BIN)/alexnet train experiment=relu_vs_tanh scale=smoke
 
 test: .venv/installed-dev ## run the tests (at most 8 minutes on 2 cores)
 	$(BIN)/python -m pytest -m "not slow"

@@ -105,10 +105,16 @@ def resolve(composed: DictConfig) -> schema.Config:
 
 
 def _at_scale(study: schema.StudyConfig) -> schema.StudyConfig:
-    """The study with the arms that it has at its scale."""
+    """The study with what it has of its own at its scale."""
     own = study.at.get(study.scale, schema.AtScaleConfig())
-    arms = {name: [*own.common, *overrides] for name, overrides in (own.arms or study.arms).items()}
-    return dataclasses.replace(study, arms=arms, seeds=own.seeds or study.seeds, at={})
+    return dataclasses.replace(
+        study,
+        common=[*study.common, *own.common],
+        arms=own.arms or study.arms,
+        seeds=own.seeds or study.seeds,
+        tune=dataclasses.replace(study.tune, values=own.tune or study.tune.values),
+        at={},
+    )
 
 
 def to_yaml(config: schema.Config) -> str:

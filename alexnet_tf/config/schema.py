@@ -695,11 +695,13 @@ class AtScaleConfig:
     """What a study has of its own at one scale."""
 
     common: list[str] = field(default_factory=list)
-    """Overrides of every arm, before the arm's own."""
+    """After those of `study.common`."""
     arms: dict[str, list[str]] = field(default_factory=dict)
     """Arms in place of `study.arms`, where sizes or rates that fit the scale stand in them; {}: those."""
     seeds: list[int] = field(default_factory=list)
     """In place of `study.seeds`; []: those."""
+    tune: dict[str, list[float]] = field(default_factory=dict)
+    """In place of `study.tune.values`; {}: those."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -713,7 +715,9 @@ class StudyConfig:
     """Each arm's overrides."""
     scale: str = II("scale.name")
     at: dict[str, AtScaleConfig] = field(default_factory=dict)
-    """By the name of a scale; merged into `arms` when the config is resolved."""
+    """By the name of a scale; merged into the study when the config is resolved."""
+    common: list[str] = field(default_factory=list)
+    """Overrides of every arm; what is typed comes after them, and an arm's own after that."""
     seeds: list[int] = II("scale.seeds")  # noqa: RUF009 - an interpolation, not a list
     metric: Metric = Metric.time_to_error
     split: str = "probe"

@@ -132,12 +132,12 @@ def test_a_study_tunes_compares_and_reports(tmp_path, alexnet):
     result = alexnet(
         "train",
         "experiment=relu_vs_tanh",
+        "scale=smoke",
         *TINY[2:],
         "training.epochs=3",
         "study.seeds=[0]",
-        "~study.arms.relu_2012",
-        "~study.arms.tanh_2012",
-        "~study.comparisons.init_2012",
+        *(f"~study.at.smoke.arms.{arm}" for arm in ("relu_2012", "tanh_2012", "sigmoid_glorot")),
+        *(f"~study.comparisons.{name}" for name in ("init_2012", "sigmoid")),
         "+study.tune.values.relu_glorot=[0.0001,0.1]",
         "run_dir=study",
     )
@@ -152,7 +152,7 @@ def test_a_study_tunes_compares_and_reports(tmp_path, alexnet):
     assert "relu_glorot: optimizer.lr=0.1 chosen" in result.stdout
     chosen = sweep.run(sweep.jobs[2]).config_dict()
     assert chosen["optimizer"]["lr"] == 0.1
-    assert "no verdict below 5" in result.stdout.replace("\n", " ")
+    assert "no verdict at smoke scale" in result.stdout.replace("\n", " ")
     assert "init_glorot" in (tmp_path / "study" / "report.html").read_text()
 
 

@@ -59,7 +59,7 @@ class StudySweeper(Sweeper):
             if base.study is None:
                 self.runner.launch(self._grid_jobs(fixed, grid))
             else:
-                self._study(base.study, fixed)
+                self._study(base.study, [*base.study.common, *fixed])
             if self.leftovers:
                 self.runner.launch_leftovers()
 
