@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help study test test-all torch lint format clean
+.PHONY: help study test test-all extras lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,8 +23,8 @@ help: ## list the targets
 	$(PIP) --editable '.[dev]'
 	@touch $@
 
-.venv/installed-torch: .venv/installed-dev
-	$(PIP) --editable '.[torch]'
+.venv/installed-extras: .venv/installed-dev
+	$(PIP) --editable '.[torch,sweep]'
 	@touch $@
 
 study: .venv/installed ## install, run ReLU against tanh on handwritten digits, print the table and the report's path
@@ -36,7 +36,7 @@ test: .venv/installed-dev ## run the tests (at most 8 minutes on 2 cores)
 test-all: .venv/installed-dev ## run the tests and the long campaigns
 	$(BIN)/python -m pytest
 
-torch: .venv/installed-torch ## install the extra torch; the tests that compare with PyTorch then run too
+extras: .venv/installed-extras ## install the extras torch and sweep; the tests of PyTorch's nets and of launchers then run too
 
 lint: .venv/installed-dev ## check format, lint and types
 	$(BIN)/ruff format --check .
