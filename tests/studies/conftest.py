@@ -95,16 +95,16 @@ def make_sweep(
     return sweep
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_builder() -> Callable[..., RunFolder]:
     return make_run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sweep_builder() -> Callable[..., SweepFolder]:
     return make_sweep
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def probe_line() -> Callable[..., list[tuple[int, float]]]:
     return line
