@@ -86,13 +86,9 @@ class Chromium:
 
     def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
         """Send a command and wait for its answer; events that come in between are kept."""
-        self._last += 1
-        message = {"id": self._last, "method": method, "params": params}
-        if session:
-            message["sessionId"] = session
-        os.write(self._to, json.dumps(message).encode() + b"\0")
-        while (answer := self._read()).get("id") != self._last:
-            self.events.append(answer)
+        number = self._send(method, session, **params)
+        while (answer := self._read()).get("id") != number:
+            self._keep(answer)
         if "error" in answer:
             raise RuntimeError(f"{method}: {answer['error']['message']}")
         return answer["result"]
@@ -102,7 +98,7 @@ class Chromium:
         while not any(
             (event["method"], event.get("sessionId")) == (method, session) for event in self.events
         ):
-            self.events.append(self._read())
+            self._keep(self._read())
 
     def open(self, url: str, *, width: int, dark: bool = False) -> "Page":
         """Load a page in a window of its own, `width` CSS pixels wide; below 500 as a phone does."""
@@ -125,6 +121,22 @@ class Chromium:
         page.call("Page.navigate", url=url)
         self.wait_for("Page.loadEventFired", session)
         return page
+
+    def _send(self, method: str, session: str | None, **params: Any) -> int:
+        self._last += 1
+        message = {"id": self._last, "method": method, "params": params}
+        if session:
+            message["sessionId"] = session
+        os.write(self._to, json.dumps(message).encode() + b"\0")
+        return self._last
+
+    def _keep(self, message: dict[str, Any]) -> None:
+        """Keep an event; a dialog, which holds up its page, is closed."""
+        if "method" not in message:
+            return  # the answer to that
+        self.events.append(message)
+        if message["method"] == "Page.javascriptDialogOpening":
+            self._send("Page.handleJavaScriptDialog", message["sessionId"], accept=True)
 
     def _read(self) -> dict[str, Any]:
         deadline = time.monotonic() + SECONDS
