@@ -178,6 +178,7 @@ def _error_picture(arms: Sequence[Arm], styles: Mapping[str, Any], races: Sequen
             va="bottom",
             color=GREY,
             fontsize=10,
+            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1},
         )
     ax.set_xlabel("Iterations")
     ax.set_ylabel("Training error (probe)")
