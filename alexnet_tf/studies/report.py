@@ -180,10 +180,9 @@ def _study_answers(study: StudyResult) -> list[str]:
     answers = [f"{item.name}: {wording.finding(item)}." for item in study.comparisons]
     missing = len(study.unfinished)
     if missing:
-        verb = "job does" if missing == 1 else "jobs do"
-        answers.append(
-            f"{missing} of {missing + len(study.finished)} {verb} not count; the reasons are listed."
-        )
+        jobs = wording.counted(missing + len(study.finished), "job")
+        verb = "does" if missing == 1 else "do"
+        answers.append(f"{missing} of {jobs} {verb} not count; the reasons are listed.")
     return answers or ["The study compares no arms; the tables hold the results."]
 
 

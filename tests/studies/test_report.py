@@ -166,6 +166,7 @@ def test_a_job_of_a_sweep_that_died_is_interrupted_and_can_go_on(tmp_path, sweep
     report = write_report([sweep.path])
     for text in (report.html.read_text(), printed(report)):
         assert "interrupted: its process is gone, last heard of at 20" in text
+        assert "1 of 3 jobs does not count" in text
     assert report.page.commands[1][1] == f"alexnet sweep resume {sweep.path}"
     alone = write_report([gone.path], tmp_path / "alone")
     assert alone.answers[0].startswith("State dead (interrupted: its process is gone), epoch ")
