@@ -11,7 +11,7 @@ import yaml
 from alexnet_tf.config import CONFIG_MODULE
 from alexnet_tf.runs import RunError, read_json
 from alexnet_tf.studies import wording
-from alexnet_tf.studies.study import StudyResult, measure_of
+from alexnet_tf.studies.study import ComparisonSpec, StudyResult, comparison_specs
 from alexnet_tf.studies.tables import TextTable
 
 RESULT = "result.json"
@@ -46,28 +46,18 @@ def load_claims() -> list[Claim]:
     found = []
     for file in sorted(folder.iterdir(), key=lambda item: item.name):
         study = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("study") or {}
-        found += [
-            _claim(study, name, spec)
-            for name, spec in (study.get("comparisons") or {}).items()
-            if spec.get("id") and "name" in study
-        ]
+        if "name" in study:
+            found += [_claim(study, spec) for spec in comparison_specs(study) if spec.id]
     return sorted(found, key=lambda claim: (int(claim.id.removeprefix("C")), claim.study))
 
 
-def _claim(study: Mapping[str, Any], name: str, spec: Mapping[str, Any]) -> Claim:
-    measure = measure_of(study, spec)
-    number = wording.claim_text(
-        ratio=measure.is_time,
-        claim=spec.get("claim"),
-        direction=spec.get("direction", 0),
-        margin=spec.get("margin"),
-    )
+def _claim(study: Mapping[str, Any], spec: ComparisonSpec) -> Claim:
     return Claim(
-        id=spec["id"],
+        id=spec.id,
         study=study["name"],
-        comparison=name,
-        text=f"{spec['arm']} against {spec['reference']}: {wording.measure_name(measure)}",
-        says=f"{number} ({study['source'].partition(':')[0]})",
+        comparison=spec.name,
+        text=f"{wording.sides_text(spec)}: {wording.compared(spec)}",
+        says=f"{wording.claim_of(spec)} ({study['source'].partition(':')[0]})",
     )
 
 
@@ -82,7 +72,7 @@ def result_json(study: StudyResult) -> dict[str, Any]:
         "comparisons": {
             item.name: {
                 "id": item.id,
-                "measure": wording.measure_name(item.measure),
+                "measure": wording.compared(item),
                 "effect": item.effect.value,
                 "low": item.effect.low,
                 "high": item.effect.high,

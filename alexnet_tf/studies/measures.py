@@ -8,6 +8,8 @@ from enum import StrEnum
 
 SEEDS_FOR_A_VERDICT = 5
 """Below so many seeds a comparison is reported without a verdict."""
+MOST_SEEDS = 1000
+"""An estimate of how many seeds would be needed ends here: nobody trains more."""
 CONFIDENCE = 0.95
 """Of every interval; a sign test without interval uses 1 - CONFIDENCE as its level."""
 
@@ -274,7 +276,7 @@ def _claimed_side(effect: Effect, claim: float | None, direction: int = 0) -> in
     return 1 if claim > effect.neutral else -1
 
 
-def seeds_needed(effect: Effect, most: int = 1000) -> int | None:
+def seeds_needed(effect: Effect, most: int = MOST_SEEDS) -> int | None:
     """The seeds with which the interval would just not hold no effect any more, if mean and spread stayed as they are.
 
     The smallest n with t(n - 1) s / sqrt(n) < |mean|, both of logarithms for ratios.

@@ -17,9 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from alexnet_tf.runs import LOG, Job, RunError, RunFolder, State, SweepFolder, is_locked
+from alexnet_tf.studies.results import DEAD, UNREADABLE, state_and_reason
 
-DEAD, UNREADABLE = "dead", "unreadable"
-"""What a job can be beside a `State`: its process is gone without a word; its status is damaged."""
 STYLES = {
     State.finished: "green",
     State.running: "cyan",
@@ -83,15 +82,12 @@ def _standing(run: RunFolder, job: Job) -> Standing:
     known: dict[str, Any] = {"name": job.name, "arm": job.arm, "seed": job.seed, "phase": job.phase}
     known["log"] = str(log) if log.exists() else None
     try:
-        dead = run.is_dead()
+        state, reason = state_and_reason(run)
         status = run.status()
         step, steps = int(status.get("step", 0)), status.get("steps")
         steps = None if steps is None else int(steps)
     except (RunError, TypeError, ValueError) as error:
         return Standing(**known, state=UNREADABLE, reason=" ".join(str(error).split()))
-    state, reason = str(status["state"]), " ".join(str(status.get("reason", "")).split())
-    if dead:
-        state, reason = DEAD, f"its process is gone, last heard of at {status.get('updated', '?')}"
     left = _seconds_left(status, step, steps) if state == State.running else None
     return Standing(**known, state=state, step=step, steps=steps, seconds_left=left, reason=reason)
 

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from alexnet_tf.config import override_key
-from alexnet_tf.runs import CONFIG, MANIFEST, RunError, RunFolder, SweepFolder, write_json, write_text
+from alexnet_tf.runs import CONFIG, MANIFEST, RunError, RunFolder, State, SweepFolder, write_json, write_text
 from alexnet_tf.studies import tables, wording
 from alexnet_tf.studies.claims import RESULT, result_json
 from alexnet_tf.studies.measures import RULE
 from alexnet_tf.studies.page import Link, Page, render
 from alexnet_tf.studies.plots import run_pictures, study_pictures
-from alexnet_tf.studies.results import RunResult, environment_rows, load_jobs, load_run
-from alexnet_tf.studies.study import TUNE, StudyResult, load_study
+from alexnet_tf.studies.progress import read_standings
+from alexnet_tf.studies.results import DEAD, RunResult, environment_rows, load_jobs, load_run
+from alexnet_tf.studies.study import StudyResult, load_study
 from alexnet_tf.studies.tables import TextTable
 
 if TYPE_CHECKING:
@@ -171,13 +172,7 @@ def _study_page(study: StudyResult) -> Page:
         results=results,
         rule=RULE if study.comparisons else "",
         details=_filled(details),
-        commands=[
-            ("Run the study:", _study_command(study)),
-            (
-                "Make this page again from its runs:",
-                f"alexnet report {shlex.quote(_shown(study.sweep.path))}",
-            ),
-        ],
+        commands=_sweep_commands(study.sweep, "study"),
     )
 
 
@@ -185,10 +180,9 @@ def _study_answers(study: StudyResult) -> list[str]:
     answers = [f"{item.name}: {wording.finding(item)}." for item in study.comparisons]
     missing = len(study.unfinished)
     if missing:
-        verb = "job does" if missing == 1 else "jobs do"
-        answers.append(
-            f"{missing} of {missing + len(study.finished)} {verb} not count; the reasons are listed."
-        )
+        jobs = wording.counted(missing + len(study.finished), "job")
+        verb = "does" if missing == 1 else "do"
+        answers.append(f"{missing} of {jobs} {verb} not count; the reasons are listed.")
     return answers or ["The study compares no arms; the tables hold the results."]
 
 
@@ -206,10 +200,7 @@ def _grid_page(sweep: SweepFolder) -> Page:
         pictures=run_pictures(results) if results else (),
         results=_filled([tables.runs_table(results)]),
         details=_filled(details),
-        commands=[
-            ("Run the sweep:", _grid_command(sweep)),
-            ("Make this page again from its runs:", f"alexnet report {shlex.quote(_shown(sweep.path))}"),
-        ],
+        commands=_sweep_commands(sweep, "sweep"),
     )
 
 
@@ -225,14 +216,19 @@ def _runs_page(results: Sequence[RunResult]) -> Page:
         pictures=run_pictures(results),
         results=[tables.runs_table(results)],
         details=_filled(details),
-        commands=[*trained, ("Make this page again:", f"alexnet report {folders}")],
+        commands=[
+            *trained,
+            *_resume_commands(results),
+            ("Make this page again:", f"alexnet report {folders}"),
+        ],
     )
 
 
 def _run_answer(run: RunResult) -> str:
     train, validation = (wording.percent(run.last(split, "top1_error")) for split in ("train", "validation"))
     epochs = wording.steps(float(run.rows["epoch"].max()))
-    return f"State {run.state}, epoch {epochs}: training error {train}, validation error {validation}."
+    state = f"{run.state} (interrupted: its process is gone)" if run.state == DEAD else run.state
+    return f"State {state}, epoch {epochs}: training error {train}, validation error {validation}."
 
 
 def _best_answer(results: Iterable[RunResult]) -> list[str]:
@@ -249,36 +245,29 @@ def _filled(candidates: Iterable[TextTable]) -> list[TextTable]:
     return [table for table in candidates if table.rows]
 
 
-def _study_command(study: StudyResult) -> str:
-    """`alexnet train experiment=NAME` with what all jobs share beyond their arm, tuned value and seed."""
-    jobs = [job for job in study.sweep.jobs if job.phase != TUNE]
-    arms = {text for arm in study.arms for text in arm.overrides}
-    tune = (study.sweep.study or {}).get("tune") or {}
-    skip = ("seed", "run_dir", "resume", *([tune.get("key")] if tune.get("values") else []))
-    shared = [
-        text for text in (jobs[0].overrides if jobs else ()) if all(text in job.overrides for job in jobs)
-    ]
-    kept = [text for text in shared if text not in arms and override_key(text) not in skip]
-    experiment = (
-        [] if any(override_key(text) == "experiment" for text in kept) else [f"experiment={study.name}"]
-    )
-    return shlex.join(["alexnet", "train", *experiment, *kept])
-
-
-def _grid_command(sweep: SweepFolder) -> str:
-    """`alexnet train -m` with every value that the jobs gave a key, which for a grid is what was typed."""
-    values: dict[str, list[str]] = {}
-    for text in (text for job in sweep.jobs for text in job.overrides if override_key(text) != "run_dir"):
-        name, equals, value = text.partition("=")
-        known = values.setdefault(name + equals, [])
-        if value not in known:
-            known.append(value)
-    return shlex.join(["alexnet", "train", "-m", *(name + ",".join(found) for name, found in values.items())])
+def _sweep_commands(sweep: SweepFolder, what: str) -> list[tuple[str, str]]:
+    """How to run a sweep again, to go on with it, and to make its page; a manifest of old names no command."""
+    path = shlex.quote(_shown(sweep.path))
+    states = {standing.state for standing in read_standings(sweep)}
+    again = [(f"Run the {what}:", shlex.join(["alexnet", "train", *sweep.command]))] if sweep.command else []
+    idle = State.running not in states and states != {State.finished}
+    resumable = bool(sweep.command) and idle
+    go_on = [("Go on with what has not finished:", f"alexnet sweep resume {path}")] if resumable else []
+    return [*again, *go_on, ("Make this page again from its runs:", f"alexnet report {path}")]
 
 
 def _run_command(run: RunResult) -> str:
     kept = [text for text in run.folder.overrides() if override_key(text) not in ("run_dir", "resume")]
     return shlex.join(["alexnet", "train", *kept])
+
+
+def _resume_commands(results: Sequence[RunResult]) -> list[tuple[str, str]]:
+    """How to go on with the runs that have ended before their time."""
+    ended = [run for run in results if run.state in (DEAD, State.stopped, State.failed)]
+    return [
+        (f"Go on with {run.name}:", shlex.join(["alexnet", "train", f"resume={_shown(run.folder.path)}"]))
+        for run in ended
+    ]
 
 
 def _shown(path: Path) -> str:

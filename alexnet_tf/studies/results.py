@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 IGNORED_KEYS = frozenset({"seed", "run_dir", "resume", "study", "scale"})
 """Top-level config keys that say which run it is and not what it does."""
 ABSENT = "(absent)"
+DEAD, UNREADABLE = "dead", "unreadable"
+"""What a run can be beside a `State`: its process is gone without a word; its files are damaged."""
 SWITCHES = {"probe": " (training.probe.every)", "validation": " (training.evaluate_every)"}
 """What makes a run measure a split."""
 KEYS = ["epoch", "step", "split"]
@@ -56,7 +58,7 @@ class RunResult:
         arm: The study's arm; empty for a run outside a study.
         seed: Its seed.
         folder: Where it is.
-        state: Of `status.json`.
+        state: A `State`, or `dead`.
         rows: `metrics.csv` beside `timing.csv`: the columns of both, a row per epoch and split.
     """
 
@@ -140,8 +142,21 @@ def load_run(folder: RunFolder, *, name: str = "", arm: str = "", seed: int | No
     else:
         rows = rows.assign(seconds=math.nan, images_per_second=math.nan)
     own_seed = folder.config_dict().get("seed", 0) if seed is None else seed
-    state = str(folder.status().get("state", ""))
+    state, _ = state_and_reason(folder)
     return RunResult(name=name or folder.name, arm=arm, seed=own_seed, folder=folder, state=state, rows=rows)
+
+
+def state_and_reason(folder: RunFolder) -> tuple[str, str]:
+    """A run's `State`, or `dead`, and why, on one line; empty where nothing is to be said.
+
+    Raises:
+        RunError: If the status is damaged.
+    """
+    dead = folder.is_dead()
+    status = folder.status()
+    if dead:
+        return DEAD, f"interrupted: its process is gone, last heard of at {status.get('updated', '?')}"
+    return str(status["state"]), " ".join(str(status.get("reason", "")).split())
 
 
 def evaluated_error(path: Path, split: str, views: int, averaged: int) -> float:
@@ -193,7 +208,7 @@ def load_jobs(
                 finished.append(run)
                 continue
         except RunError as error:
-            state, reason = "unreadable", str(error).removeprefix(f"{folder.path}/")
+            state, reason = UNREADABLE, str(error).removeprefix(f"{folder.path}/")
         unfinished.append(Unfinished(job, state, reason))
     return finished, unfinished
 
@@ -202,10 +217,10 @@ def _standing(folder: RunFolder) -> tuple[str, str]:
     """State and reason of a job that may not even have a folder."""
     if not folder.path.is_dir():
         return State.pending.value, "was never started (no folder)"
+    state, reason = state_and_reason(folder)
     status = folder.status()
-    state = str(status.get("state", State.pending.value))
     at = f"at step {status['step']} of {status.get('steps', '?')}" if "step" in status else "no step recorded"
-    return state, " ".join(str(status.get("reason") or at).split())
+    return state, reason or at
 
 
 def differences(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -242,10 +257,11 @@ def environment_rows(results: Sequence[RunResult]) -> list[tuple[str, str]]:
         for key, value in flatten(environment).items():
             values = found.setdefault(key, [])
             text = ", ".join(map(str, value)) if isinstance(value, list) else _show(value)
-            if text not in values:
+            if text and text not in values:
                 values.append(text)
     pick = {"start": min, "end": max}
     return [
         (key, pick[key](values) if key in pick else "; ".join(values))
         for key, values in sorted(found.items())
+        if values
     ]

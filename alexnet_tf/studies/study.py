@@ -51,24 +51,30 @@ class Arm:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """How far `arm` lies from `reference` by a measure, and what was claimed."""
+class ComparisonSpec:
+    """What a study compares by which measure, and what was claimed."""
 
     name: str
     arm: str
     reference: str
     measure: Measure
-    claim: float | None
-    direction: int
-    margin: float | None
     reference_measure: Measure
     average: int
     """How many runs' probabilities are averaged; 1: none."""
+    claim: float | None
+    direction: int
+    margin: float | None
+    id: str = ""
+    """The claim's number; empty: it is not one of the paper's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(ComparisonSpec):
+    """How far `arm` lies from `reference`."""
+
     effect: Effect
     seconds: Effect | None
     """The ratio of training times, beside one of iterations."""
-    id: str = ""
-    """The claim's number; empty: it is not one of the paper's."""
     scale: str = ""
 
     @property
@@ -145,8 +151,8 @@ def load_study(sweep: SweepFolder) -> StudyResult:
     """
     study = _description(sweep)
     measure = measure_of(study, {})
-    specs: dict[str, Mapping[str, Any]] = study.get("comparisons") or {}
-    measures = [measure, *(measure_of(study, spec) for spec in specs.values())]
+    specs = comparison_specs(study)
+    measures = [measure, *(spec.measure for spec in specs)]
     jobs = [job for job in sweep.jobs if job.phase != TUNE]
     finished, unfinished = load_jobs(sweep, jobs, splits=_splits(measures))
     names = [*study["arms"], *(run.arm for run in finished if run.arm not in study["arms"])]
@@ -160,7 +166,7 @@ def load_study(sweep: SweepFolder) -> StudyResult:
         measure=measure,
         sweep=sweep,
         arms=arms,
-        comparisons=[_comparison(name, sweep, spec, by_name) for name, spec in specs.items()],
+        comparisons=[_comparison(sweep, spec, by_name) for spec in specs],
         trials=load_trials(sweep),
         unfinished=unfinished,
     )
@@ -190,6 +196,35 @@ def measure_of(study: Mapping[str, Any], spec: Mapping[str, Any]) -> Measure:
     return Measure(Metric(metric), value("split", "probe"), float(value("threshold", "nan")), views)
 
 
+def comparison_specs(study: Mapping[str, Any]) -> list[ComparisonSpec]:
+    """A study's comparisons, from its description in a manifest or in a file of `conf/experiment/`.
+
+    Raises:
+        RunError: If one lacks an arm, names one that is not there, or asks for an unknown metric.
+    """
+    return [_spec(study, name, spec) for name, spec in (study.get("comparisons") or {}).items()]
+
+
+def _spec(study: Mapping[str, Any], name: str, spec: Mapping[str, Any]) -> ComparisonSpec:
+    for role in ("arm", "reference"):
+        if spec.get(role) not in study["arms"]:
+            known = ", ".join(study["arms"])
+            raise RunError(f"study.comparisons.{name}.{role}={spec.get(role)}: expected one of {known}")
+    measure = measure_of(study, spec)
+    return ComparisonSpec(
+        name=name,
+        arm=spec["arm"],
+        reference=spec["reference"],
+        measure=measure,
+        reference_measure=replace(measure, views=int(spec.get("reference_views") or 0)),
+        average=int(spec.get("average") or 1),
+        claim=_number(spec, "claim"),
+        direction=int(spec.get("direction") or 0),
+        margin=_number(spec, "margin"),
+        id=str(spec.get("id") or ""),
+    )
+
+
 def _splits(measures: Iterable[Measure]) -> list[str]:
     """The splits of which training must have measured the error."""
     splits = [measure.split for measure in measures if not measure.views]
@@ -201,36 +236,17 @@ def _arm(name: str, arms: Mapping[str, Sequence[str]], finished: Iterable[RunRes
     return Arm(name, tuple(arms.get(name, ())), {run.seed: run for run in own})
 
 
-def _comparison(
-    name: str, sweep: SweepFolder, spec: Mapping[str, Any], arms: Mapping[str, Arm]
-) -> Comparison:
-    study = _description(sweep)
-    for role in ("arm", "reference"):
-        if spec.get(role) not in arms:
-            known = ", ".join(arms)
-            raise RunError(f"study.comparisons.{name}.{role}={spec.get(role)}: expected one of {known}")
-    arm, reference = arms[spec["arm"]], arms[spec["reference"]]
-    measure = measure_of(study, spec)
-    reference_measure = replace(measure, views=int(spec.get("reference_views") or 0))
-    average = int(spec.get("average") or 1)
+def _comparison(sweep: SweepFolder, spec: ComparisonSpec, arms: Mapping[str, Arm]) -> Comparison:
+    arm, reference, measure = arms[spec.arm], arms[spec.reference], spec.measure
     return Comparison(
-        name=name,
-        arm=arm.name,
-        reference=reference.name,
-        measure=measure,
-        claim=_number(spec, "claim"),
-        direction=int(spec.get("direction") or 0),
-        margin=_number(spec, "margin"),
-        reference_measure=reference_measure,
-        average=average,
+        **vars(spec),
         effect=(
-            _averaging_effect(sweep, arm, measure, average)
-            if average > 1
-            else _effect(arm, measure, reference, reference_measure)
+            _averaging_effect(sweep, arm, measure, spec.average)
+            if spec.average > 1
+            else _effect(arm, measure, reference, spec.reference_measure)
         ),
         seconds=paired_ratio(reference.seconds(measure), arm.seconds(measure)) if measure.is_time else None,
-        id=str(spec.get("id") or ""),
-        scale=str(study.get("scale") or ""),
+        scale=str(_description(sweep).get("scale") or ""),
     )
 
 

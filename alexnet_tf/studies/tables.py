@@ -83,8 +83,8 @@ def comparisons_table(study: StudyResult) -> TextTable:
     rows = [
         (
             item.name,
-            " against ".join(wording.sides(item)),
-            wording.measure_name(item.measure),
+            wording.sides_text(item),
+            wording.compared(item),
             str(item.effect.n),
             wording.effect(item.effect),
             *([wording.effect(item.seconds) if item.seconds else wording.MISSING] if study.races else []),

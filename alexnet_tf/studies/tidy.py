@@ -16,8 +16,8 @@ from alexnet_tf.runs import (
     SweepFolder,
     write_atomic,
 )
-from alexnet_tf.studies.progress import UNREADABLE, read_standings
-from alexnet_tf.studies.results import IGNORED_KEYS, load_run
+from alexnet_tf.studies.progress import read_standings
+from alexnet_tf.studies.results import IGNORED_KEYS, UNREADABLE, load_run
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from alexnet_tf.config.schema import Metric
 from alexnet_tf.studies.measures import (
+    MOST_SEEDS,
     SEEDS_FOR_A_VERDICT,
     Bound,
     Effect,
@@ -14,7 +15,7 @@ from alexnet_tf.studies.measures import (
     seeds_needed,
 )
 from alexnet_tf.studies.results import Measure
-from alexnet_tf.studies.study import SMOKE, Comparison
+from alexnet_tf.studies.study import SMOKE, Comparison, ComparisonSpec
 
 MISSING = "-"
 """Stands in a table where there is no number."""
@@ -123,21 +124,15 @@ def size(value: Effect, number: float) -> str:
     return f"{significant(number)}x" if value.is_ratio else f"{number:+.2f} points"
 
 
-def claim_text(*, ratio: bool, claim: float | None, direction: int = 0, margin: float | None = None) -> str:
+def claim_of(item: ComparisonSpec) -> str:
     """What a source claims: '6x', '-1.4 points', 'lower', 'no effect within 0.5 points'; empty: nothing."""
-    if margin is not None:
-        return f"no effect within {f'{100 * margin:g} %' if ratio else f'{margin:g} points'}"
-    if claim is not None:
-        return f"{claim:g}x" if ratio else f"{claim:+g} points"
+    ratio = item.measure.is_time
+    if item.margin is not None:
+        return f"no effect within {f'{100 * item.margin:g} %' if ratio else f'{item.margin:g} points'}"
+    if item.claim is not None:
+        return f"{item.claim:g}x" if ratio else f"{item.claim:+g} points"
     words = ("faster", "slower") if ratio else ("higher", "lower")
-    return {1: words[0], -1: words[1]}.get(direction, "")
-
-
-def claim_of(item: Comparison) -> str:
-    """What the source of a comparison claims."""
-    return claim_text(
-        ratio=item.effect.is_ratio, claim=item.claim, direction=item.direction, margin=item.margin
-    )
+    return {1: words[0], -1: words[1]}.get(item.direction, "")
 
 
 def claimed(item: Comparison) -> str:
@@ -163,30 +158,43 @@ def verdict(item: Comparison) -> str:
     found = item.verdict
     if found is Verdict.none:
         return "no direction claimed"
-    if found is Verdict.inconclusive and item.margin is None:
+    if found is Verdict.inconclusive and item.margin is None and item.effect.low is not None:
         needed = seeds_needed(item.effect)
-        return f"inconclusive: about {needed} seeds needed" if needed else "inconclusive"
+        return f"inconclusive: {f'about {needed}' if needed else f'more than {MOST_SEEDS:,}'} seeds needed"
     return found.value
 
 
-def sides(item: Comparison) -> tuple[str, str]:
+def sides(item: ComparisonSpec) -> tuple[str, str]:
     """What is compared: the arms, with the views or the averaging that make the difference."""
-    views = (item.measure.views, item.reference_measure.views)
     if item.average > 1:
         return f"the average of {item.average} runs of {item.arm}", "one of them"
-    if views[0] == views[1]:
+    if not _views_differ(item):
         return item.arm, item.reference
     return (
-        f"{item.arm} over {counted(views[0], 'view')}",
-        f"{item.reference} over {counted(views[1], 'view')}",
+        f"{item.arm} over {counted(item.measure.views, 'view')}",
+        f"{item.reference} over {counted(item.reference_measure.views, 'view')}",
     )
+
+
+def sides_text(item: ComparisonSpec) -> str:
+    """'net over 10 views against net over 1 view'."""
+    return " against ".join(sides(item))
+
+
+def compared(item: ComparisonSpec) -> str:
+    """By what they are compared; where views differ, `sides` tells them."""
+    return measure_name(replace(item.measure, views=0) if _views_differ(item) else item.measure)
+
+
+def _views_differ(item: ComparisonSpec) -> bool:
+    return item.average == 1 and item.measure.views != item.reference_measure.views
 
 
 def finding(item: Comparison) -> str:
     """One comparison as a sentence: the effect, its interval, the claim and the verdict or why none is given."""
     value = item.effect
     if not value.n:
-        return f"{' against '.join(sides(item))}: no seed has finished in both arms yet"
+        return f"{sides_text(item)}: no seed has finished in both arms yet"
     text = _time_finding(item) if item.measure.is_time else _difference_finding(item)
     claim = claim_of(item)
     inside = _inside(item)
@@ -208,8 +216,7 @@ def _time_finding(item: Comparison) -> str:
 
 
 def _difference_finding(item: Comparison) -> str:
-    name = capitalized(measure_name(replace(item.measure, views=0)))  # where views differ the sides tell them
-    return f"{name} of {' against '.join(sides(item))}: {effect(item.effect)}"
+    return f"{capitalized(compared(item))} of {sides_text(item)}: {effect(item.effect)}"
 
 
 UNITS = {"steps": steps, "seconds": seconds_text, "percent": lambda value: percent(value / 100)}

@@ -67,6 +67,8 @@ def make_sweep(
     path: Path,
     arms: Mapping[str, Sequence[float]],
     comparisons: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    command: Sequence[str] = (),
     **study: Any,
 ) -> SweepFolder:
     """A study whose arms' seeds 0, 1, ... cross 25 % at the given steps."""
@@ -81,7 +83,7 @@ def make_sweep(
         "tune": {"key": "optimizer.lr", "values": {}, "seeds": [100]},
         **study,
     }
-    sweep = SweepFolder(path, description)
+    sweep = SweepFolder(path, description, command=tuple(command))
     for arm, crossings in arms.items():
         for seed, crossing in enumerate(crossings):
             overrides = ("experiment=fast_or_slow", "data.size=8", f"model.kind={arm}", f"seed={seed}")
@@ -93,16 +95,16 @@ def make_sweep(
     return sweep
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_builder() -> Callable[..., RunFolder]:
     return make_run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sweep_builder() -> Callable[..., SweepFolder]:
     return make_sweep
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def probe_line() -> Callable[..., list[tuple[int, float]]]:
     return line

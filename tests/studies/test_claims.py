@@ -18,6 +18,9 @@ def test_the_claims_that_are_tested():
     (pooling,) = (claim for claim in load_claims() if claim.id == "C3")
     assert pooling.text == "overlapping against separate: validation error at the end"
     assert pooling.says == "-0.4 points (paper, section 3.4)"
+    texts = {claim.id: claim.text for claim in load_claims()}
+    assert texts["C7"] == "net over 10 views against net over 1 view: validation error at the end"
+    assert texts["C12"] == "the average of 3 runs of net against one of them: validation error over 1 view"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from alexnet_tf.runs import Job, RunError, State, SweepFolder
+from alexnet_tf.runs import Job, RunError, State, SweepFolder, locked
 from alexnet_tf.studies import write_report
 from alexnet_tf.studies.tables import comparisons_table
 
@@ -70,7 +70,7 @@ def test_page_needs_nothing_else_and_is_described(sweep):
     assert all(source and source.startswith("data:image/svg+xml;base64,") for source in sources)
     assert all(len(image["alt"] or "") > 40 for image in page.all("img"))
     assert not page.all("script")
-    assert not page.all("link")
+    assert page.all("link") == [{"rel": "icon", "href": "data:,"}]  # else a browser asks the server for one
     assert "url(" not in text
     assert page.all("html")[0]["lang"] == "en"
     assert {header["scope"] for header in page.all("th")} == {"col", "row"}
@@ -141,10 +141,36 @@ def test_study_of_which_nothing_has_finished(sweep):
     assert printed(report).count("no memory") == 6
 
 
-def test_command_that_reproduces_a_study(sweep):
+def test_the_command_that_was_typed_reproduces_a_study(tmp_path, sweep_builder):
+    typed = ["experiment=fast_or_slow", "data.name=a b"]
+    sweep = sweep_builder(tmp_path / "s", {"quick": [100], "slow": [300]}, FASTER, command=typed)
     commands = [command for _, command in write_report([sweep.path]).page.commands]
-    assert commands[0] == "alexnet train experiment=fast_or_slow data.size=8"
+    assert commands[0] == "alexnet train experiment=fast_or_slow 'data.name=a b'"
     assert commands[1].startswith("alexnet report ")
+
+
+def test_a_manifest_of_old_without_the_command_has_a_page(sweep):
+    (command,) = (command for _, command in write_report([sweep.path]).page.commands)
+    assert command.startswith("alexnet report ")
+
+
+def test_a_job_of_a_sweep_that_died_is_interrupted_and_can_go_on(tmp_path, sweep_builder):
+    typed = ["experiment=fast_or_slow"]
+    sweep = sweep_builder(tmp_path / "s", {"quick": [100, 100], "slow": [300]}, FASTER, command=typed)
+    gone = sweep.run(sweep.jobs[0])
+    gone.write_status(State.running, step=7, steps=90)
+    with locked(gone.path, "held"):  # its process lives: the sweep goes on by itself
+        report = write_report([sweep.path])
+        assert "at step 7 of 90" in report.html.read_text()
+        assert not any("resume" in command for _, command in report.page.commands)
+    report = write_report([sweep.path])
+    for text in (report.html.read_text(), printed(report)):
+        assert "interrupted: its process is gone, last heard of at 20" in text
+        assert "1 of 3 jobs does not count" in text
+    assert report.page.commands[1][1] == f"alexnet sweep resume {sweep.path}"
+    alone = write_report([gone.path], tmp_path / "alone")
+    assert alone.answers[0].startswith("State dead (interrupted: its process is gone), epoch ")
+    assert f"alexnet train resume={gone.path}" in [command for _, command in alone.page.commands]
 
 
 def test_censored_and_log_scale_pictures(tmp_path, sweep_builder):
@@ -159,7 +185,8 @@ def test_censored_and_log_scale_pictures(tmp_path, sweep_builder):
 
 
 def test_grid_of_jobs(tmp_path, run_builder):
-    sweep = SweepFolder(tmp_path / "grid")
+    typed = ("-m", "model=a", "optimizer.lr=0.01,0.02")
+    sweep = SweepFolder(tmp_path / "grid", command=typed)
     for rate in (0.01, 0.02):
         job = Job(name=f"lr{rate}", arm=f"lr{rate}", seed=0, overrides=("model=a", f"optimizer.lr={rate}"))
         sweep.jobs.append(job)
@@ -171,6 +198,7 @@ def test_grid_of_jobs(tmp_path, run_builder):
     assert report.answers[0] == "2 of 3 jobs finished."
     assert report.answers[1] == "The lowest validation error at the end is 20.0 %, of lr0.01."
     assert report.page.commands[0][1] == "alexnet train -m model=a optimizer.lr=0.01,0.02"
+    assert report.page.commands[1][1] == f"alexnet sweep resume {sweep.path}"
     words = Page(report.html.read_text()).words
     assert {"30.0 % / 20.0 %", "1.00 / 1.10", "optimizer.lr", "dead", "256"} <= set(words)
     assert "dead" in printed(report)

@@ -103,12 +103,24 @@ def test_inconclusive_says_how_many_seeds_would_do():
     assert wording.verdict(comparison(spread, -1.4, measure=ERROR)) == "inconclusive: about 18 seeds needed"
 
 
+def test_so_many_seeds_that_nobody_trains_them_are_not_counted():
+    tiny = Effect(-0.001, -1.2, 1.2, (-1.001, 0.999, -1.001, 0.999, -0.001), Bound.exact, 5, neutral=0.0)
+    expected = "inconclusive: more than 1,000 seeds needed"
+    assert wording.verdict(comparison(tiny, -1.4, measure=ERROR)) == expected
+    none = Effect(0.0, -1.2, 1.2, (-1.0, 1.0, -1.0, 1.0, 0.0), Bound.exact, 5, neutral=0.0)
+    assert wording.verdict(comparison(none, -1.4, measure=ERROR)) == expected
+    bound = Effect(2.0, None, None, (2.0,) * 5, Bound.at_least, 5)
+    assert wording.verdict(comparison(bound, 6.0)) == "inconclusive"
+
+
 def test_views_and_averages_are_named():
     one, ten = (replace(ERROR, views=views) for views in (1, 10))
     item = comparison(lower(-1.2, -1.6, -0.8), -1.5, measure=ten, reference_measure=one)
     assert wording.sides(item) == ("relu over 10 views", "tanh over 1 view")
+    assert wording.compared(item) == "validation error at the end"
     item = comparison(lower(-1.2, -1.6, -0.8), -1.5, measure=one, average=3)
     assert wording.sides(item) == ("the average of 3 runs of relu", "one of them")
+    assert wording.compared(item) == "validation error over 1 view"
 
 
 def test_no_effect_within_a_margin():
