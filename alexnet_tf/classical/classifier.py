@@ -44,19 +44,17 @@ class Classifier:
             return cls(config, vocabulary, LinearSVM(stored["coefficients"], stored["intercepts"]))
 
 
-def learn_vocabulary(config: ClassicalConfig, batches: Iterable[np.ndarray], seed: int) -> np.ndarray | None:
-    """What the features take from training images: the visual words; None where they are a formula alone.
+def learn_vocabulary(config: SiftBowConfig, batches: Iterable[np.ndarray], seed: int) -> np.ndarray:
+    """The visual words, from training images.
 
     Args:
         config: The features.
-        batches: Images `[N, S, S, C]`, values 0-255, in several arrays; not read where there is nothing to learn.
+        batches: Images `[N, S, S, C]`, values 0-255, in several arrays.
         seed: Of k-means.
 
     Raises:
         ValueError: The images have fewer descriptors than there are words.
     """
-    if not isinstance(config, SiftBowConfig):
-        return None
     found = [sift_descriptors(images, config.cell, config.step) for images in batches]
     return make_vocabulary(np.concatenate(found), config.words, seed)
 

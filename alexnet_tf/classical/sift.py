@@ -7,7 +7,6 @@ products over all images.
 import math
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 LUMINANCE = np.array([0.299, 0.587, 0.114])
 """Of R, G and B in grey (ITU-R BT.601)."""
@@ -39,6 +38,8 @@ def sift_descriptors(images: np.ndarray, cell: int, step: int) -> np.ndarray:
         float32 `[N, K, 128]`: row by row, within a descriptor by the cell's row and column and by the orientation, which
         is counted from the direction of the columns towards that of the rows.
     """
+    from scipy.ndimage import gaussian_filter1d  # half a second that networks should not pay
+
     images = np.asarray(images, np.float64)
     grey = images @ LUMINANCE if images.shape[-1] == 3 else images[..., 0]
     blur = math.sqrt(max(0.0, (cell / 3) ** 2 - CAMERA_BLUR**2))

@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -13,15 +13,15 @@ from alexnet_tf import data, runs
 from alexnet_tf.classical.classifier import Classifier, learn_vocabulary, make_features
 from alexnet_tf.classical.svm import fit_svm
 from alexnet_tf.config import Config, ConfigError
-from alexnet_tf.config.schema import AugmentConfig, ClassicalConfig, Progress
+from alexnet_tf.config.schema import AugmentConfig, ClassicalConfig, Progress, SiftBowConfig
 from alexnet_tf.evaluation import Scores, tally
 from alexnet_tf.runs import RunFolder, State, Table
 from alexnet_tf.training.signals import Stopped, StopSignal
 
 FRAMING = ("resize", "center_crop", "random_crop", "random_resized_crop", "pad_crop")
 """Operations of `augment` that decide what is seen; the others change values, which the features normalise by themselves."""
-BATCH = 250
-"""Images at once, so that memory holds their descriptors."""
+PIXELS = 256 * 32 * 32
+"""Of the images at once, so that memory holds their descriptors."""
 
 
 def framing(augment: AugmentConfig) -> AugmentConfig:
@@ -41,7 +41,6 @@ class Fit:
     """Of the fit, with its features."""
     best_error: float | None = None
     done: bool = False
-    started: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
         assert isinstance(self.config.model, ClassicalConfig)  # see trainer
@@ -78,7 +77,7 @@ class Fit:
 
     def _fit(self) -> dict[str, float | None]:
         """The story: words, features, planes, errors; returns the errors as an epoch's logs."""
-        self.started = time.perf_counter()
+        started = time.perf_counter()
         vocabulary = self._vocabulary()
         features, labels = self._train_features(vocabulary)
         classes = self.model.num_classes
@@ -94,7 +93,7 @@ class Fit:
             between=self._heed_signal,
         )
         classifier = Classifier(self.model, vocabulary, svm)
-        self.seconds = time.perf_counter() - self.started
+        self.seconds = time.perf_counter() - started
         classifier.save(self.run.path / runs.CLASSIFIER)
         self.done = True
         train = self._record("train", [(svm.scores(features), labels)], self.seconds)
@@ -109,9 +108,10 @@ class Fit:
         return logs
 
     def _vocabulary(self) -> np.ndarray | None:
-        """The visual words, of a seeded choice of training images."""
-        count = getattr(self.model, "vocabulary_images", 0)
-        ids = data.probe_ids(self.source, count, self.config.seed)
+        """The visual words, of a seeded choice of training images; None where the features are a formula alone."""
+        if not isinstance(self.model, SiftBowConfig):
+            return None
+        ids = data.probe_ids(self.source, self.model.vocabulary_images, self.config.seed)
         try:
             return learn_vocabulary(
                 self.model, (images for images, _ in self._images("train", ids)), self.config.seed
@@ -130,8 +130,9 @@ class Fit:
     def _images(self, split: str, ids: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Batches of images `[n, S, S, C]`, values 0-255, and labels `[n]`; a signal ends them."""
         augment = framing(self.config.augment)
+        batch_size = max(1, PIXELS // self.model.input_size**2)
         for images, labels, weights in data.eval_batches(
-            self.source, split, augment, None, batch_size=BATCH, ids=ids
+            self.source, split, augment, None, batch_size=batch_size, ids=ids
         ):
             self._heed_signal()
             there = weights.numpy() > 0
@@ -144,10 +145,7 @@ class Fit:
         return ((classifier.svm.scores(of(images)), labels) for images, labels in self._images(split, ids))
 
     def _record(
-        self,
-        split: str,
-        batches: "Iterator[tuple[np.ndarray, np.ndarray]] | list",
-        seconds: float | None = None,
+        self, split: str, batches: Iterable[tuple[np.ndarray, np.ndarray]], seconds: float | None = None
     ) -> Scores:
         """Measure batches of scores and labels, and add a row to metrics.csv and one to timing.csv.
 
