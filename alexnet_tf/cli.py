@@ -405,11 +405,14 @@ def _check_options(arguments: list[str]) -> None:
 
 def _train(config: "Config", overrides: list[str]) -> None:
     """Train in this process and say where the result is."""
+    from alexnet_tf.config import check_installed
+
     if config.resume:
         _check_runs(Path(config.resume))
     else:
         if config.init_from:
             _check_runs(Path(config.init_from))
+        check_installed(config.model)
         _print_config(config)
     _import_tensorflow()
     from alexnet_tf import training

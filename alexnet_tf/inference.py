@@ -13,6 +13,7 @@ import tensorflow as tf
 from alexnet_tf import data, runs
 from alexnet_tf import model as _layers  # noqa: F401 - Keras finds our layers by their registered names
 from alexnet_tf.config import Config, ConfigError, from_dict, view_crop
+from alexnet_tf.config.schema import ClassicalConfig
 from alexnet_tf.runs import RunError, RunFolder
 
 logger = logging.getLogger(__name__)
@@ -77,11 +78,16 @@ class Run(RunFolder):
         return source
 
     def model_path(self) -> Path:
-        """The file of the final model.
+        """The file of the final network.
 
         Raises:
             RunError: If the run has not finished.
+            ConfigError: If it is none of a network.
         """
+        if isinstance(self.config.model, ClassicalConfig):
+            raise ConfigError(
+                f"{self.path}: model={self.config.model.name} is no network but an SVM on features. Expected a network"
+            )
         path = self.path / runs.MODEL
         state = self.status()["state"]
         if state != runs.State.finished or not path.exists():  # a file may be left from an earlier end

@@ -1,7 +1,7 @@
 """The run folder and the sweep folder: their file names, and reading and writing them. Imports no TensorFlow.
 
 A run folder holds `config.yaml`, `overrides.yaml`, `environment.json`, `status.json`, `metrics.csv`, `timing.csv`,
-`statistics.npz`, `dataset.json`, `checkpoints/`, `events/`, `model.keras`, and what later commands add under
+`statistics.npz`, `dataset.json`, `checkpoints/`, `events/`, `model.keras` or `classifier.npz`, and what later commands add under
 `evaluations.csv`, `evaluations/`, `plots/` and `export/`. A sweep folder holds `sweep.yaml`, its runs, and the study's report. Every file is written
 to a temporary name and renamed, so a reader never sees half of one.
 """
@@ -45,6 +45,8 @@ TIMING = "timing.csv"
 STATISTICS = "statistics.npz"
 DATASET = "dataset.json"
 MODEL = "model.keras"
+CLASSIFIER = "classifier.npz"
+"""The final model where it is features and an SVM on them; see `alexnet_tf.classical`."""
 EVALUATIONS = "evaluations.csv"
 SCORES = "scores.csv"
 MANIFEST = "sweep.yaml"

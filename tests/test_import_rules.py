@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "model": {"config"},
     "inference": {"config", "runs", "data", "model"},
     "evaluation": {"config", "runs", "data", "model", "inference"},
-    "training": {"config", "runs", "data", "model", "evaluation", "inference"},
+    "classical": {"config", "runs"},
+    "training": {"config", "runs", "data", "model", "classical", "evaluation", "inference"},
     "importing": {"config", "runs", "data", "model", "inference"},
     "studies": {"config", "runs"},
     "export": {"config", "runs", "data", "model", "inference"},
@@ -29,7 +30,7 @@ MAY_IMPORT = {
     "__init__": {"config", "inference", "model", "training"},
     "__main__": {"cli"},
 }  # fmt: skip
-WITHOUT_TENSORFLOW = {"config", "runs", "importing", "studies", "cli", "__init__", "__main__"}
+WITHOUT_TENSORFLOW = {"config", "runs", "classical", "importing", "studies", "cli", "__init__", "__main__"}
 HEAVY = {"tensorflow", "keras", "tensorflow_datasets"}
 
 

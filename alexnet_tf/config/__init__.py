@@ -1,6 +1,12 @@
 """Configuration: the schema of every group, composition with Hydra, and the checks that need no TensorFlow."""
 
-from alexnet_tf.config.checks import ConfigError, check_replicas, checkpoint_interval, view_crop
+from alexnet_tf.config.checks import (
+    ConfigError,
+    check_installed,
+    check_replicas,
+    checkpoint_interval,
+    view_crop,
+)
 from alexnet_tf.config.compose import (
     CONFIG_MODULE,
     HYDRA_VERSION,
@@ -23,6 +29,7 @@ __all__ = [
     "HYDRA_VERSION",
     "Config",
     "ConfigError",
+    "check_installed",
     "check_replicas",
     "checkpoint_interval",
     "compose",

@@ -1,5 +1,6 @@
 """What the types cannot say: combinations that can never run. Found before TensorFlow is imported."""
 
+import importlib.util
 import math
 import re
 from collections.abc import Sequence
@@ -12,10 +13,12 @@ from alexnet_tf.config.schema import (
     ApplicationConfig,
     AugmentConfig,
     BiasInit,
+    ClassicalConfig,
     ComparisonConfig,
     Config,
     CosineConfig,
     DataConfig,
+    HogConfig,
     Metric,
     ModelConfig,
     Norm,
@@ -24,7 +27,9 @@ from alexnet_tf.config.schema import (
     PhaseConfig,
     PlateauConfig,
     PoolKind,
+    ResidualConfig,
     SGDConfig,
+    SiftBowConfig,
     StageConfig,
     StagedModelConfig,
     StageKind,
@@ -243,11 +248,50 @@ def check_model(model: ModelConfig) -> None:
     elif isinstance(model, StagedModelConfig):
         _check_norms(model)
         check_stages(model)
+    elif isinstance(model, ResidualConfig):
+        _at_least("model.blocks", model.blocks, 1)
+        if not model.filters or min(model.filters) < 1 or sorted(model.filters) != model.filters:
+            raise ConfigError(
+                f"model.filters={model.filters}: expected positive numbers, none below the one before"
+            )
+    elif isinstance(model, ClassicalConfig):
+        _check_classical(model)
     else:
         raise ConfigError(
-            f"model={model.name}: expected model.stages or model.application, came neither. A file of your own names "
-            f"another in its defaults ([alexnet, _self_]) or a schema ([/schema/model@_here_: staged, _self_])"
+            f"model={model.name}: expected model.stages, model.application or the keys of another schema, came none. A "
+            f"file of your own names another in its defaults ([alexnet, _self_]) or a schema "
+            f"([/schema/model@_here_: staged, _self_])"
         )
+
+
+def check_installed(model: ModelConfig) -> None:
+    """Raise `ConfigError` if a model needs a package of an extra that is not there.
+
+    Apart from `check`, because a config can be read and reported without what it would need to be trained.
+    """
+    if isinstance(model, HogConfig) and importlib.util.find_spec("skimage") is None:
+        raise ConfigError(
+            f"model={model.name}: needs the package scikit-image; install alexnet_tf[classical]"
+        )
+
+
+def _check_classical(model: ClassicalConfig) -> None:
+    _at_least("model.c", model.c, 0, above=True)
+    _at_least("model.iterations", model.iterations, 1)
+    if isinstance(model, HogConfig):
+        for part in ("orientations", "cell", "block"):
+            _at_least(f"model.{part}", getattr(model, part), 1)
+        _check_room("model.cell", model.cell, model.cell * model.block, model.input_size)
+    if isinstance(model, SiftBowConfig):
+        _at_least("model.words", model.words, 2)
+        for part in ("vocabulary_images", "cell", "step"):
+            _at_least(f"model.{part}", getattr(model, part), 1)
+        _check_room("model.cell", model.cell, 4 * model.cell, model.input_size)
+
+
+def _check_room(key: str, value: int, needed: int, size: int) -> None:
+    if needed > size:
+        raise ConfigError(f"{key}={value}: needs {needed} pixels, more than model.input_size={size}")
 
 
 def _check_norms(model: StagedModelConfig) -> None:
@@ -507,13 +551,27 @@ def _check_training(config: Config) -> None:
             "training.deterministic=true: excludes training.jit_compile=true, as XLA has no deterministic gradient of "
             "max pooling; choose one"
         )
+    if isinstance(config.model, ClassicalConfig):
+        _check_fit(config)
     if training.probe.stop_below is not None and not training.probe.every:
         raise ConfigError("training.probe.stop_below is set, but training.probe.every=0 measures nothing")
 
 
+def _check_fit(config: Config) -> None:
+    """What would ask for something else than a fit from scratch."""
+    name, wrong = config.model.name, "is fitted at once, on all its training images"
+    if config.init_from:
+        raise ConfigError(f"init_from={config.init_from}: expected a network, but model={name} {wrong}")
+    if config.training.overfit_batches:
+        count = config.training.overfit_batches
+        raise ConfigError(f"training.overfit_batches={count}: expected a network, but model={name} {wrong}")
+
+
 def _has_max_pool(model: ModelConfig) -> bool:
     if not isinstance(model, StagedModelConfig):
-        return True  # VGG-16 after each block, ResNet-50 after its first convolution
+        return isinstance(
+            model, ApplicationConfig
+        )  # VGG-16 after each block, ResNet-50 after its first convolution
     return any(stage.pool is not None and stage.pool.kind == PoolKind.max for stage in model.stages.values())
 
 

@@ -23,6 +23,14 @@ from alexnet_tf.config.checks import ConfigError, check, check_model
 
 CONFIG_MODULE = "alexnet_tf.conf"
 HYDRA_VERSION = "1.3"
+OWN_KEYS: dict[str, type[schema.ModelConfig]] = {
+    "stages": schema.StagedModelConfig,
+    "application": schema.ApplicationConfig,
+    "blocks": schema.ResidualConfig,
+    "orientations": schema.HogConfig,
+    "words": schema.SiftBowConfig,
+}
+"""The key that only one kind of model has."""
 NO_NEW_ENTRY = "a new entry cannot be added on the command line; put it in a YAML file"
 
 
@@ -170,10 +178,12 @@ def from_dict(content: Mapping[str, Any], overrides: Iterable[str] = ()) -> sche
 
 def _model_schema(content: Mapping[str, Any]) -> type[schema.ModelConfig]:
     """The class of a stored network, told by the key that only it has."""
-    for key, kind in (("stages", schema.StagedModelConfig), ("application", schema.ApplicationConfig)):
+    for key, kind in OWN_KEYS.items():
         if key in content:
             return kind
-    raise ConfigError(f"model: expected the key stages or application, came {', '.join(content) or 'none'}")
+    raise ConfigError(
+        f"model: expected one of the keys {', '.join(OWN_KEYS)}, came {', '.join(content) or 'none'}"
+    )
 
 
 def is_compose_error(error: BaseException) -> bool:

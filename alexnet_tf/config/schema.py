@@ -448,6 +448,56 @@ class ApplicationConfig(ModelConfig):
     application: Application = MISSING
 
 
+@dataclass(kw_only=True, slots=True)
+class ResidualConfig(ModelConfig):
+    """A residual network for small images, of two 3x3 convolutions a block (He et al., 2015, section 4.2)."""
+
+    filters: list[int] = MISSING
+    """Filters of each group of blocks; every group but the first halves the map."""
+    blocks: int = MISSING
+    """Blocks of each group (the paper's n): 6n + 2 weighted layers where there are three groups."""
+
+
+@dataclass(kw_only=True, slots=True)
+class ClassicalConfig(ModelConfig):
+    """Features by a formula and a linear SVM on them: fitted in one go, without a network.
+
+    Images are framed as in evaluation, by the resizing and cropping operations of `augment`; its other operations,
+    `optimizer`, `schedule`, the batch and the epochs have no effect.
+    """
+
+    c: float = MISSING
+    """Weight of the squared hinge loss against the squared norm of the coefficients (scikit-learn's C)."""
+    iterations: int = 1000
+    """At most so many passes of the SVM's solver for each class."""
+
+
+@dataclass(kw_only=True, slots=True)
+class HogConfig(ClassicalConfig):
+    """Histograms of oriented gradients (Dalal and Triggs, 2005); needs the extra `classical`."""
+
+    orientations: int = 9
+    """Bins of a histogram, over 180 degrees."""
+    cell: int = 8
+    """Side of a histogram's square cell in pixels."""
+    block: int = 2
+    """Side in cells of the overlapping blocks over which histograms are normalised (L2-Hys)."""
+
+
+@dataclass(kw_only=True, slots=True)
+class SiftBowConfig(ClassicalConfig):
+    """A histogram of visual words (Csurka et al., 2004): SIFT descriptors (Lowe, 2004) on a grid, by nearest centre."""
+
+    words: int = 500
+    """Centres of k-means: the vocabulary, and the length of the histogram."""
+    vocabulary_images: int = 1000
+    """Training images, a seeded choice, whose descriptors the vocabulary is made of."""
+    cell: int = 3
+    """Side in pixels of a descriptor's 4 x 4 cells."""
+    step: int = 3
+    """Pixels between the centres of two descriptors."""
+
+
 # ---------------------------------------------------------------------------------- optimizer and schedule
 
 
@@ -754,6 +804,9 @@ SCHEMAS: dict[tuple[str | None, str], Any] = {
     (None, "schema"): Config,
     ("schema/model", "staged"): StagedModelConfig,
     ("schema/model", "application"): ApplicationConfig,
+    ("schema/model", "residual"): ResidualConfig,
+    ("schema/model", "hog"): HogConfig,
+    ("schema/model", "sift_bow"): SiftBowConfig,
     ("schema/optimizer", "sgd"): SGDConfig,
     ("schema/optimizer", "adam"): AdamConfig,
     ("schema/schedule", "constant"): ConstantConfig,

@@ -7,6 +7,7 @@ from alexnet_tf.model.dropout import Dropout, mask_scope
 from alexnet_tf.model.lrn import LocalResponseNormalization
 from alexnet_tf.model.map_norm import WithinMapNormalization
 from alexnet_tf.model.pooling import Pool2D
+from alexnet_tf.model.shortcut import ZeroPaddedShortcut
 from alexnet_tf.model.summary import LayerRow, layer_table, total
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "LocalResponseNormalization",
     "Pool2D",
     "WithinMapNormalization",
+    "ZeroPaddedShortcut",
     "build",
     "build_model",
     "layer_table",

@@ -6,16 +6,23 @@ import keras
 
 from alexnet_tf.config import ConfigError, compose_model
 from alexnet_tf.config.checks import check_model
-from alexnet_tf.config.schema import ApplicationConfig, ModelConfig, StagedModelConfig
+from alexnet_tf.config.schema import (
+    ApplicationConfig,
+    ClassicalConfig,
+    ModelConfig,
+    ResidualConfig,
+    StagedModelConfig,
+)
 from alexnet_tf.model.alexnet import apply_stages
 from alexnet_tf.model.applications import apply_application
+from alexnet_tf.model.resnet import apply_residual
 
 DTYPES = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
 """Keras's dtype policies that a model can be built in."""
 
 
 def build(config: ModelConfig, *, dtype: str = "float32", seed: int = 0) -> keras.Model:
-    """Builds the network that `config` describes: stage by stage, or as `keras.applications` has it.
+    """Builds the network that `config` describes: stage by stage, of residual blocks, or as `keras.applications` has it.
 
     Example:
     >>> model = build(config, seed=1)
@@ -41,6 +48,8 @@ def build(config: ModelConfig, *, dtype: str = "float32", seed: int = 0) -> kera
     images = keras.Input((size, size, channels), dtype=outer_dtype, name="images")
     if isinstance(config, ApplicationConfig):
         logits = apply_application(images, config, dtype, seed)
+    elif isinstance(config, ResidualConfig):
+        logits = apply_residual(images, config, dtype, seed)
     else:
         assert isinstance(config, StagedModelConfig)  # see _check
         logits = apply_stages(images, config, dtype, seed)
@@ -81,6 +90,8 @@ def build_model(
 
 def _check(config: ModelConfig, dtype: str) -> None:
     """Raise a ConfigError for what does not make a network."""
+    if isinstance(config, ClassicalConfig):
+        raise ConfigError(f"model={config.name}: expected a network, came features with a linear SVM on them")
     for key in ("num_classes", "input_channels"):
         if getattr(config, key) is None:
             raise ConfigError(f"model.{key}=None: expected a positive number to build {config.name} with")

@@ -10,8 +10,7 @@ from dataclasses import replace
 from alexnet_tf import runs
 from alexnet_tf.config import ConfigError, from_dict
 from alexnet_tf.data import DataError
-from alexnet_tf.training.loop import Stopped
-from alexnet_tf.training.signals import stop_at_end_of
+from alexnet_tf.training.signals import Stopped, stop_at_end_of
 from alexnet_tf.training.trainer import train
 
 

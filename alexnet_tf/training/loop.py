@@ -17,7 +17,7 @@ from alexnet_tf.runs import RunError, RunFolder, State, Table
 from alexnet_tf.training import checkpoint
 from alexnet_tf.training.optimizer import REST, set_frozen_groups, set_group_rates
 from alexnet_tf.training.schedule import Schedule
-from alexnet_tf.training.signals import StopSignal
+from alexnet_tf.training.signals import Stopped, StopSignal
 from alexnet_tf.training.step import TrainStep
 
 LOG_SECONDS = 0.2
@@ -28,16 +28,6 @@ STATUS_SECONDS = 3.0
 
 class DivergedError(RunError):
     """The loss is no longer a finite number."""
-
-
-class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
-    """A signal ended the run after its state was saved."""
-
-    exit_status = runs.STOPPED
-
-    def __init__(self, run: RunFolder, step: int) -> None:
-        super().__init__(f"stopped at step {step}; go on with: alexnet train resume={run.path}")
-        self.run = run
 
 
 @dataclass

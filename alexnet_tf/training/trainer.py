@@ -1,8 +1,9 @@
 """Training, told from top to bottom: folder, process, data, model, loop."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,17 @@ import keras
 import tensorflow as tf
 
 from alexnet_tf import data, model, runs
-from alexnet_tf.config import Config, ConfigError, from_dict, to_yaml
-from alexnet_tf.config.schema import Precision
+from alexnet_tf.config import Config, ConfigError, check_installed, from_dict, to_yaml
+from alexnet_tf.config.schema import ClassicalConfig, Precision
 from alexnet_tf.evaluation import Evaluator
 from alexnet_tf.inference import Run
 from alexnet_tf.runs import RunFolder, State
 from alexnet_tf.training.callbacks import MLflow, TensorBoard, make_progress
-from alexnet_tf.training.loop import Loop, Stopped
+from alexnet_tf.training.fit import Fit
+from alexnet_tf.training.loop import Loop
 from alexnet_tf.training.optimizer import check_groups, frozen_groups, group_rates, make_optimizer
 from alexnet_tf.training.schedule import make_schedule
+from alexnet_tf.training.signals import Stopped
 from alexnet_tf.training.start import start_from
 from alexnet_tf.training.step import make_train_step
 from alexnet_tf.training.strategy import configure_process, make_strategy
@@ -59,7 +62,7 @@ def train(
 
     Args:
         config: As `compose` gives it. With `resume` set, the run of that folder goes on with its own config.
-        callbacks: Keras callbacks of your own; batch logs are refreshed at most five times a second.
+        callbacks: Keras callbacks of your own, for a network; batch logs are refreshed at most five times a second.
         overrides: What was typed, to be kept with the run. On a resume the rest of `config` does not count: what is
             to change in the run's own config stands here, such as `["training.epochs=20"]`.
 
@@ -78,25 +81,24 @@ def train(
         )
     changes = [text for text in overrides if text.partition("=")[0] != "resume"]
     folder, config = _resumed(config.resume, changes) if config.resume else (None, config)
+    check_installed(config.model)
     configure_process(config)
     source = data.load_source(config.data)
     config = _complete(config, source)
     # All that can be wrong with the config shows before a new run has a folder, or an old one is touched.
     strategy = make_strategy(config.strategy, config.training.batch_size)
-    steps_per_epoch = _steps_per_epoch(config, source)
-    network, optimizer = _build(config, strategy)
-    if config.init_from and not (folder and folder.checkpoints()):
-        start_from(network, config.init_from)
+    fits = isinstance(config.model, ClassicalConfig)
+    plan = (_plan_fit if fits else _plan_loop)(config, source, strategy, folder, callbacks)
     ours = folder is None  # what refuses to go on with a run must leave that run's status alone
     folder = folder or _new_folder(config, overrides)
     with runs.locked(folder.path, "another process is training this run. Expected one at a time"):
         try:
-            loop = _prepare(folder, config, source, strategy, network, optimizer, steps_per_epoch, callbacks)
-            loop.restore(changed=bool(changes))
+            training = plan(folder)
+            training.restore(changed=bool(changes))
             ours = True
             folder.remove_remains()
             _write_facts(folder, config, source, strategy)
-            loop.train()
+            training.train()
         except Stopped:
             raise
         except BaseException as error:
@@ -131,6 +133,11 @@ def _resumed(path: str, changes: Sequence[str]) -> tuple[RunFolder, Config]:
         raise ConfigError(
             f"resume={path}: was imported, not trained. Expected init_from={path} to start from it"
         )
+    stored = folder.config_dict()
+    if folder.status()["state"] == State.finished and isinstance(from_dict(stored).model, ClassicalConfig):
+        raise ConfigError(
+            f"resume={path}: model={stored['model']['name']} is fitted at once and has finished. Expected a new run"
+        )
     for text in changes:
         key = text.partition("=")[0].lstrip("+")
         if not key.startswith(RESUMABLE):
@@ -138,7 +145,49 @@ def _resumed(path: str, changes: Sequence[str]) -> tuple[RunFolder, Config]:
                 f"{key}: resume={path} goes on with the run's own config. Expected only keys that leave it the same "
                 f"run: {', '.join(RESUMABLE)}"
             )
-    return folder, from_dict(folder.config_dict(), changes)
+    return folder, from_dict(stored, changes)
+
+
+def _plan_loop(
+    config: Config,
+    source: data.DataSource,
+    strategy: tf.distribute.Strategy,
+    folder: RunFolder | None,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> Callable[[RunFolder], Loop]:
+    """A network, its optimizer and first weights; what makes the loop over them in the run's folder."""
+    steps_per_epoch = _steps_per_epoch(config, source)
+    network, optimizer = _build(config, strategy)
+    if config.init_from and not (folder and folder.checkpoints()):
+        start_from(network, config.init_from)
+    return partial(
+        _prepare,
+        config=config,
+        source=source,
+        strategy=strategy,
+        network=network,
+        optimizer=optimizer,
+        steps_per_epoch=steps_per_epoch,
+        callbacks=callbacks,
+    )
+
+
+def _plan_fit(
+    config: Config,
+    source: data.DataSource,
+    strategy: tf.distribute.Strategy,  # noqa: ARG001 - the fit is on the host
+    folder: RunFolder | None,  # noqa: ARG001 - it has no first weights
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> Callable[[RunFolder], Fit]:
+    """What makes the fit of features and an SVM in the run's folder."""
+    if callbacks:
+        raise ConfigError(f"callbacks: expected none with model={config.model.name}, which is no Keras model")
+
+    def prepare(folder: RunFolder) -> Fit:
+        watchers = keras.callbacks.CallbackList(_recorders(folder, config))
+        return Fit(folder, config, source, watchers)
+
+    return prepare
 
 
 def _steps_per_epoch(config: Config, source: data.DataSource) -> int:
@@ -207,12 +256,11 @@ def _prepare(
     total_steps = training.steps or training.epochs * steps_per_epoch
     epochs = math.ceil(total_steps / steps_per_epoch)
     watchers = make_progress(training.progress, epochs, steps_per_epoch, total_steps)
-    if training.tensorboard:
-        watchers.append(TensorBoard(folder.path / "events", folder.overrides()))
-    if training.mlflow:
-        watchers.append(MLflow(folder, config))
     callback_list = keras.callbacks.CallbackList(
-        [*watchers, *callbacks], model=network, epochs=epochs, steps=steps_per_epoch
+        [*watchers, *_recorders(folder, config), *callbacks],
+        model=network,
+        epochs=epochs,
+        steps=steps_per_epoch,
     )
     return Loop(
         run=folder,
@@ -235,6 +283,16 @@ def _prepare(
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
     )
+
+
+def _recorders(folder: RunFolder, config: Config) -> list[keras.callbacks.Callback]:
+    """What writes a run's numbers elsewhere too."""
+    found: list[keras.callbacks.Callback] = []
+    if config.training.tensorboard:
+        found.append(TensorBoard(folder.path / "events", folder.overrides()))
+    if config.training.mlflow:
+        found.append(MLflow(folder, config))
+    return found
 
 
 def _statistics(folder: RunFolder, config: Config, source: data.DataSource) -> data.Statistics | None:

@@ -229,7 +229,9 @@ def test_a_stored_network_is_told_by_the_key_that_only_it_has():
         None,
         "train",
     )
-    with pytest.raises(ConfigError, match=r"^model: expected the key stages or application, came name$"):
+    with pytest.raises(
+        ConfigError, match=r"^model: expected one of the keys stages, application, .*, came name$"
+    ):
         from_dict({**content, "model": {"name": "mine"}})
 
 
@@ -274,7 +276,7 @@ def test_a_user_adds_files_to_the_groups(folder):
         ),
         (
             "name: mine\ninput_size: 32\n",
-            r"^model=mine: expected model\.stages or model\.application, came neither",
+            r"^model=mine: expected model\.stages, model\.application or the keys of another schema, came none",
         ),
     ],
 )

@@ -79,6 +79,35 @@ SMALL_MACS = {
     "fc7": 256 * 256,
     "fc8": 256 * 10,
 }
+ZF_SMALL = {
+    **SMALL,
+    "conv1": 3 * 3 * 3 * 32 + 32,
+    "conv2": 5 * 5 * 32 * 64 + 64,
+    "conv4": 3 * 3 * 96 * 96 + 96,
+    "conv5": 3 * 3 * 96 * 64 + 64,
+}
+ZF_SMALL_MACS = {
+    **SMALL_MACS,
+    "conv1": 32 * 32 * 3 * 3 * 3 * 32,
+    "conv2": 16 * 16 * 5 * 5 * 32 * 64,
+    "conv4": 8 * 8 * 3 * 3 * 96 * 96,
+    "conv5": 8 * 8 * 3 * 3 * 96 * 64,
+}
+VGG_SMALL = {  # side, kernel, maps, filters
+    "conv1_1": (32, 3, 3, 24),
+    "conv1_2": (32, 3, 24, 24),
+    "conv2_1": (16, 3, 24, 48),
+    "conv2_2": (16, 3, 48, 48),
+    "conv3_1": (8, 3, 48, 96),
+    "conv3_2": (8, 3, 96, 96),
+    "fc4": (1, 1, 4 * 4 * 96, 256),
+    "fc5": (1, 1, 256, 256),
+    "fc6": (1, 1, 256, 10),
+}
+VGG_SMALL_PARAMETERS = {name: k * k * maps * units + units for name, (_, k, maps, units) in VGG_SMALL.items()}
+VGG_SMALL_MACS = {
+    name: side * side * k * k * maps * units for name, (side, k, maps, units) in VGG_SMALL.items()
+}
 NETWORKS = {  # parameters in all, by layer, sides of the maps, multiply-accumulates by layer
     "alexnet": (60_965_224, GROUPED, SIZES, GROUPED_MACS),
     "alexnet_code2012": (60_965_224, GROUPED, SIZES, GROUPED_MACS),
@@ -96,11 +125,15 @@ NETWORKS = {  # parameters in all, by layer, sides of the maps, multiply-accumul
     "lenet5": (61_706, LENET, [28, 14, 10, 5], LENET_MACS),
     "cifar_quick": (89_578, QUICK, [32, 16, 16, 8, 8, 4], QUICK_MACS),
     "alexnet_small": (sum(SMALL.values()), SMALL, SMALL_SIZES, SMALL_MACS),
+    "zfnet_small": (sum(ZF_SMALL.values()), ZF_SMALL, SMALL_SIZES, ZF_SMALL_MACS),
+    "vgg_small": (623_522, VGG_SMALL_PARAMETERS, [32, 32, 16, 16, 16, 8, 8, 8, 4], VGG_SMALL_MACS),
 }
 OF_ITS_DATA = {  # what is not for 1000 classes of colour images
     "lenet5": {"num_classes": 10, "input_channels": 1},
     "cifar_quick": {"num_classes": 10},
     "alexnet_small": {"num_classes": 10},
+    "zfnet_small": {"num_classes": 10},
+    "vgg_small": {"num_classes": 10},
 }
 
 

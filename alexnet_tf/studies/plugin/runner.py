@@ -20,7 +20,7 @@ from omegaconf import DictConfig, open_dict
 from rich.console import Console
 
 from alexnet_tf import runs
-from alexnet_tf.config import Config, ConfigError, override_key, resolve, to_dict
+from alexnet_tf.config import Config, ConfigError, check_installed, override_key, resolve, to_dict
 from alexnet_tf.runs import Job, RunError, State, SweepFolder
 
 SETTLE_SECONDS = 60.0
@@ -74,7 +74,9 @@ class SweepRunner:
         """A job by its overrides."""
         from alexnet_tf.studies.sweep import make_job  # not above: its package takes half a second to import
 
-        return make_job(self.compose(overrides), arm=arm, phase=phase, overrides=overrides)
+        config = self.compose(overrides)
+        check_installed(config.model)
+        return make_job(config, arm=arm, phase=phase, overrides=overrides)
 
     # --------------------------------------------------------------------------------------- the whole sweep
 

@@ -1,0 +1,16 @@
+"""What came before: features by a formula and a linear SVM on them. Arrays in, arrays out; imports no TensorFlow."""
+
+from alexnet_tf.classical.classifier import Classifier
+from alexnet_tf.classical.hog import hog_features
+from alexnet_tf.classical.sift import bags_of_words, make_vocabulary, sift_descriptors
+from alexnet_tf.classical.svm import LinearSVM, fit_svm
+
+__all__ = [
+    "Classifier",
+    "LinearSVM",
+    "bags_of_words",
+    "fit_svm",
+    "hog_features",
+    "make_vocabulary",
+    "sift_descriptors",
+]
