@@ -169,16 +169,15 @@ def _error_picture(arms: Sequence[Arm], styles: Mapping[str, Any], races: Sequen
     for race in races:
         ax.axhline(race.threshold, color=GREY, linewidth=1.2, linestyle=(0, (2, 2)))
         ax.annotate(
-            f"threshold {wording.threshold_text(race.threshold)}",
-            (0, race.threshold),  # on the left, where every curve is far above it
+            f"threshold\n{wording.threshold_text(race.threshold)}",
+            (1, race.threshold),  # beside the axes, where no curve can be
             xycoords=("axes fraction", "data"),
-            xytext=(4, 3),
+            xytext=(4, 0),
             textcoords="offset points",
             ha="left",
-            va="bottom",
+            va="center",
             color=GREY,
-            fontsize=10,
-            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1},
+            fontsize=9,
         )
     ax.set_xlabel("Iterations")
     ax.set_ylabel("Training error (probe)")
