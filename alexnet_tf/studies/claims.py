@@ -18,7 +18,7 @@ RESULT = "result.json"
 """What a study's report leaves for the table of claims."""
 PLACES = ("experiments", "sweeps")
 """Folders of the current one that are searched for results."""
-COLUMNS = ("Claim", "Comparison", "Source says", "Measured", "Seeds", "On", "Verdict", "experiment=")
+COLUMNS = ("Claim", "experiment=", "Comparison", "Source says", "Measured", "Verdict")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,15 +116,10 @@ def claims_table(claims: Iterable[Claim], results: Mapping[str, Mapping[str, Any
 
 
 def _row(claim: Claim, result: Mapping[str, Any]) -> tuple[str, ...]:
-    found = result.get("comparisons", {}).get(claim.comparison, {})
+    found = result.get("comparisons", {}).get(claim.comparison)
+    if not found:
+        return claim.id, claim.study, claim.text, claim.says, "not yet", wording.MISSING
     place = ", ".join([str(result.get("scale", "")), *result.get("data", [])]).strip(", ")
-    return (
-        claim.id,
-        claim.text,
-        claim.says,
-        str(found.get("text", "not yet")),
-        str(found.get("seeds", wording.MISSING)),
-        place or wording.MISSING,
-        str(found.get("verdict", wording.MISSING)),
-        claim.study,
-    )
+    seeds = wording.counted(int(found.get("seeds", 0)), "seed")
+    measured = f"{found.get('text', wording.MISSING)} ({seeds}, {place})"
+    return claim.id, claim.study, claim.text, claim.says, measured, str(found.get("verdict", wording.MISSING))

@@ -56,9 +56,10 @@ def test_results_are_found_by_study_and_shown(tmp_path, sweep_builder, monkeypat
     monkeypatch.chdir(tmp_path)
     table = claims_table(load_claims(), find_results())
     (row,) = (row for row in table.rows if row[0] == "C3")
-    assert row[3].startswith("3.0x [2.")
-    assert (row[4], row[6], row[7]) == ("5", "confirmed", "overlapping_pooling")
-    assert {row[3] for row in table.rows if row[0] != "C3"} == {"not yet"}
+    assert row[4].startswith("3.0x [2.")
+    assert row[4].endswith("(5 seeds, small)")
+    assert (row[1], row[5]) == ("overlapping_pooling", "confirmed")
+    assert {row[4] for row in table.rows if row[0] != "C3"} == {"not yet"}
     assert find_results([sweep.path]) == find_results()
 
 
