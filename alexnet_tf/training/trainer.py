@@ -1,7 +1,9 @@
 """Training, told from top to bottom: folder, process, data, model, loop."""
 
+import contextlib
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from alexnet_tf.config import Config, ConfigError, from_dict, to_yaml
 from alexnet_tf.config.schema import Precision
 from alexnet_tf.evaluation import Evaluator
 from alexnet_tf.inference import Run
-from alexnet_tf.runs import RunFolder, State
+from alexnet_tf.runs import RunError, RunFolder, State, WriteError
+from alexnet_tf.training import checkpoint, diagnosis
 from alexnet_tf.training.callbacks import MLflow, TensorBoard, make_progress
 from alexnet_tf.training.loop import Loop, Stopped
 from alexnet_tf.training.optimizer import check_groups, frozen_groups, group_rates, make_optimizer
@@ -22,6 +25,8 @@ from alexnet_tf.training.schedule import make_schedule
 from alexnet_tf.training.start import start_from
 from alexnet_tf.training.step import make_train_step
 from alexnet_tf.training.strategy import configure_process, make_strategy
+
+logger = logging.getLogger(__name__)
 
 DTYPES = {
     Precision.float32: "float32",
@@ -84,30 +89,57 @@ def train(
     # All that can be wrong with the config shows before a new run has a folder, or an old one is touched.
     strategy = make_strategy(config.strategy, config.training.batch_size)
     steps_per_epoch = _steps_per_epoch(config, source)
-    network, optimizer = _build(config, strategy)
+    with _in_one_line(config, source):
+        network, optimizer = _build(config, strategy)
     if config.init_from and not (folder and folder.checkpoints()):
         start_from(network, config.init_from)
     ours = folder is None  # what refuses to go on with a run must leave that run's status alone
     folder = folder or _new_folder(config, overrides)
     with runs.locked(folder.path, "another process is training this run. Expected one at a time"):
         try:
-            loop = _prepare(folder, config, source, strategy, network, optimizer, steps_per_epoch, callbacks)
-            loop.restore(changed=bool(changes))
-            ours = True
-            folder.remove_remains()
-            _write_facts(folder, config, source, strategy)
-            loop.train()
+            with _in_one_line(config, source, folder):
+                loop = _prepare(
+                    folder, config, source, strategy, network, optimizer, steps_per_epoch, callbacks
+                )
+                loop.restore(changed=bool(changes))
+                ours = True
+                folder.remove_remains()
+                _write_facts(folder, config, source, strategy)
+                loop.train()
         except Stopped:
             raise
         except BaseException as error:
-            known = data.explain_error(error, source)
             if ours:
-                reason = " ".join(str(known or error).split()) or type(error).__name__
-                folder.write_status(State.failed, reason=reason)
-            if known:
-                raise known from error
+                _note_failure(folder, error)
             raise
     return Run(folder.path)
+
+
+@contextlib.contextmanager
+def _in_one_line(config: Config, source: data.DataSource, folder: RunFolder | None = None) -> Iterator[None]:
+    """Turn errors of memory, disk and data that do not come from the code into one line.
+
+    Raises:
+        RunError: For a lack of memory, or a file of the run that cannot be written, with what is kept.
+        DataError: For an unreadable image.
+    """
+    try:
+        yield
+    except Exception as error:
+        known: Exception | None = diagnosis.out_of_memory(error, config)
+        if known is None and isinstance(error, WriteError) and folder is not None:
+            known = RunError(f"{error}; {checkpoint.kept(folder)}")
+        if known := known or data.explain_error(error, source):
+            raise known from error
+        raise
+
+
+def _note_failure(folder: RunFolder, error: BaseException) -> None:
+    """Say in the status why the run failed; where even that cannot be written, the error itself must still be seen."""
+    try:
+        folder.write_status(State.failed, reason=" ".join(str(error).split()) or type(error).__name__)
+    except RunError as second:
+        logger.warning("%s", second)
 
 
 def _new_folder(config: Config, overrides: Sequence[str]) -> RunFolder:
@@ -244,7 +276,7 @@ def _statistics(folder: RunFolder, config: Config, source: data.DataSource) -> d
         return data.Statistics.load(path)
     statistics = data.compute_statistics(source, config.augment)
     if statistics is not None:
-        statistics.save(path)
+        runs.write_atomic(path, statistics.write)
     return statistics
 
 
