@@ -296,6 +296,7 @@ class Table:
         self.path = path
         self.columns = tuple(columns)
         self.rows: list[dict[str, str]] = list(rows or [])
+        self._saved: str | None = None
         if rows is None and path.exists():
             try:
                 with path.open(newline="", encoding="utf-8") as stream:
@@ -330,9 +331,12 @@ class Table:
         return [dict(zip(self.columns, fields, strict=True)) for fields in content]
 
     def save(self) -> None:
-        """Write the file."""
+        """Write the file, unless that was done already."""
         lines = [",".join(self.columns), *(",".join(row[name] for name in self.columns) for row in self.rows)]
-        write_text(self.path, "\n".join(lines) + "\n")
+        text = "\n".join(lines) + "\n"
+        if text != self._saved:
+            write_text(self.path, text)
+            self._saved = text
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from alexnet_tf import data, model, runs
-from alexnet_tf.config import Config, ConfigError, from_dict, to_yaml
+from alexnet_tf.config import Config, ConfigError, from_run, to_yaml
 from alexnet_tf.config.schema import Precision
 from alexnet_tf.evaluation import Evaluator
 from alexnet_tf.inference import Run
@@ -170,7 +170,7 @@ def _resumed(path: str, changes: Sequence[str]) -> tuple[RunFolder, Config]:
                 f"{key}: resume={path} goes on with the run's own config. Expected only keys that leave it the same "
                 f"run: {', '.join(RESUMABLE)}"
             )
-    return folder, from_dict(folder.config_dict(), changes)
+    return folder, from_run(folder.path / runs.CONFIG, folder.config_dict(), changes)
 
 
 def _steps_per_epoch(config: Config, source: data.DataSource) -> int:
