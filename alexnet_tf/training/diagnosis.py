@@ -105,7 +105,7 @@ def first_not_finite(loop: "Loop", images: tf.Tensor, labels: tf.Tensor) -> str 
     """
     model, seed, rows = loop.model, loop.config.seed, loop.config.training.batch_size
     layers = model.layers
-    inside = keras.Model(model.inputs, [layer.output for layer in layers])
+    inside = keras.Model(model.input, [layer.output for layer in layers])
     with mask_scope(seed, loop.counters.step, global_rows=rows), tf.GradientTape() as tape:
         outputs = inside(images, training=True)
         loss = tf.reduce_mean(cross_entropy(outputs[-1], labels))

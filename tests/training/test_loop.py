@@ -477,6 +477,9 @@ def test_a_run_that_diverges_says_so_and_keeps_its_last_good_checkpoint(run, res
     assert "\n" not in message
     assert "became" in message
     assert "optimizer.lr (now 1e+12)" in message
+    assert re.search(
+        r"; first not finite: the output of \w+ in step \d+ \(batch \d of epoch 2\): try", message
+    )
     assert str(kept) in message
     assert kept.read_bytes() == before
     status = good.status()
