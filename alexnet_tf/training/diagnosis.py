@@ -4,6 +4,7 @@ Order, augmentation and dropout are functions of the step, so the steps since th
 the numbers are no longer finite, and the step where it happens taken apart.
 """
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +143,9 @@ def out_of_memory(error: BaseException, config: Config) -> RunError | None:
     size = f"training.batch_size={training.batch_size}"
     if training.eval_batch_size:
         size += f" or training.eval_batch_size={training.eval_batch_size}"
-    what = str(getattr(error, "message", error)).strip().partition("\n")[0].partition(" [[")[0][:200]
+    text = str(getattr(error, "message", error))
+    tensor = re.search(r"OOM when allocating tensor with shape\s?\[[\d,]*\] and type \w+", text)
+    what = tensor[0] if tensor else " ".join(text.split())[:200]
     return RunError(
         f"out of memory: {size} is too much for model={config.model.name} with "
         f"model.input_size={config.model.input_size} on this machine. Expected a smaller one, such as half of it "

@@ -285,6 +285,9 @@ def test_no_memory_names_the_batch_size(run, tmp_path):
     assert message.startswith(
         "out of memory: training.batch_size=64 or training.eval_batch_size=100 is too much for model=digits_quick"
     )
+    assert message.endswith(
+        "such as half of it (OOM when allocating tensor with shape[4194304,4194304] and type float)"
+    )
     assert caught.value.exit_status == 1
     assert RunFolder.open(tmp_path / "run").status()["reason"] == message
 
