@@ -478,10 +478,17 @@ class RunFolder:
         return _read_csv(self.path / TIMING, TIMING_COLUMNS)
 
     def remove_remains(self) -> None:
-        """Remove the temporary files of a process that was killed while it wrote; the run must be locked."""
+        """Remove the temporary files of a process that was killed while it wrote; the run must be locked.
+
+        Raises:
+            WriteError: If the folder can only be read.
+        """
         for path in [*self.path.glob(".*.tmp*"), *(self.path / "checkpoints").glob(".*.tmp*")]:
             if path.is_file():  # a folder is what another command, such as an export, is filling
-                path.unlink(missing_ok=True)
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    raise WriteError(path, error) from error
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints by step, the oldest first (without `best.npz`)."""

@@ -193,25 +193,27 @@ class Keeper:
 
         Newer ones, which were damaged, go: else they would count among those to keep.
         """
-        for newer in self.run.checkpoints():
-            if newer.name > path.name:
-                newer.unlink()
-        if best:
-            self._mark_best(path)
-        self._prune()
+        try:
+            for newer in self.run.checkpoints():
+                if newer.name > path.name:
+                    newer.unlink()
+            self._complete(path, best=best)
+        except OSError as error:
+            raise _write_error(path, error) from error
 
     def _write(self, step: int, content: Checkpoint, best: bool) -> None:
         path = self.folder / f"step-{step:09d}.npz"
         try:
             self.folder.mkdir(exist_ok=True)
             save(path, content)
-            if best:
-                self._mark_best(path)
-            self._prune()
+            self._complete(path, best=best)
         except OSError as error:
-            raise error if isinstance(error, WriteError) else WriteError(path, error) from error
+            raise _write_error(path, error) from error
 
-    def _prune(self) -> None:
+    def _complete(self, path: Path, *, best: bool) -> None:
+        """What comes after a file is written."""
+        if best:
+            self._mark_best(path)
         for old in self.run.checkpoints()[: -self.keep]:
             old.unlink()
 
@@ -225,6 +227,10 @@ class Keeper:
             write_atomic(self.folder / BEST, lambda stream: stream.write(path.read_bytes()))
         else:
             temporary.replace(self.folder / BEST)
+
+
+def _write_error(path: Path, error: OSError) -> WriteError:
+    return error if isinstance(error, WriteError) else WriteError(path, error)
 
 
 def _named(variables: Mapping[str, list[Any]]) -> dict[str, Any]:

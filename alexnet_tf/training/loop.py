@@ -110,6 +110,8 @@ class Loop:
         self._write_status(State.running, since=runs.now(), since_step=self.counters.step, pid=os.getpid())
         if self.restored_from:
             self.keeper.follow(self.restored_from, best=self.counters.best_step == self.counters.step)
+            self.metrics.save()  # as the checkpoint has them, whatever the files hold
+            self.timing.save()
         else:
             self.start = self.capture()
         self.follow_schedule()  # before any callback, which may set another rate
@@ -194,6 +196,8 @@ class Loop:
         if c.step % self.steps_per_epoch == 0:
             c.totals, c.epoch_seconds = [0.0] * 4, 0.0
             self.totals = tf.constant(c.totals, tf.float64)
+        if c.step > diagnosis.MOST_REPEATED:
+            self.start = None
         if self.interval and (best or self.finished() or self._due("checkpoint")):
             self.save(best=best)
         self._write_status(State.running)
@@ -368,6 +372,7 @@ class Loop:
         self.metrics.save()
         self.timing.save()
         self.keeper.save(self.counters.step, content, best=best)
+        self.start = None
         self.saved_at = time.perf_counter()
 
     def capture(self) -> checkpoint.Checkpoint:
@@ -406,7 +411,7 @@ class Loop:
         self.schedule.restore(content.state["schedule"])
         self.metrics.rows = self.metrics.parse(content.state["metrics"])
         self.timing.rows = self.timing.parse(content.state["timing"])
-        self.restored_from = path
+        self.restored_from, self.finite_step = path, self.counters.step
 
     def stop(self) -> None:
         """Save and leave."""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import model, runs
+from alexnet_tf import data, model, runs
 from alexnet_tf.config import to_yaml
 from alexnet_tf.runs import RunError, RunFolder
 from alexnet_tf.studies import write_report
@@ -343,6 +343,27 @@ def test_yaml_of_a_run_makes_no_objects(tmp_path):
         (run.path / name).write_text(f"!!python/object/apply:os.mkdir ['{trap}']\n")
         with pytest.raises(RunError, match=rf"{name}: cannot be read \(could not determine a constructor"):
             read()
+    assert not trap.exists()
+
+
+class Evil:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_arrays_of_a_run_are_never_unpickled(run, resume, tmp_path):
+    done, trap = run(tmp_path / "run", "training.steps=1"), tmp_path / "trap"
+    for path in (done.path / runs.STATISTICS, done.checkpoints()[0]):
+        whole = path.read_bytes()
+        np.savez(path, state=np.array(Evil(trap), object), mean_image=np.array(Evil(trap), object))
+        with pytest.raises((RunError, data.DataError), match=r"allow_pickle=False|damaged"):
+            resume(done.path)
+        path.write_bytes(whole)
     assert not trap.exists()
 
 
