@@ -458,7 +458,7 @@ def test_a_stored_config_says_its_schema_and_one_without_is_of_the_first():
 
 
 def test_an_older_schema_is_migrated_step_by_step(monkeypatch):
-    renamed = lambda content: {**content, "seed": content.pop("random_seed")}  # noqa: E731
+    renamed = lambda content: {"seed": content.pop("random_seed"), **content}  # noqa: E731
     doubled = lambda content: {**content, "seed": 2 * content["seed"]}  # noqa: E731
     module = importlib.import_module("alexnet_tf.config.compose")  # its name is the function's in the package
     monkeypatch.setattr(module, "SCHEMA_VERSION", SCHEMA_VERSION + 2)
