@@ -422,21 +422,26 @@ def _train(config: "Config", overrides: list[str]) -> None:
 
 
 def _check_runs(*folders: Path) -> None:
-    """Find a wrong path before TensorFlow takes its seconds to load."""
-    from alexnet_tf.runs import RunFolder
-
+    """Find a wrong path or an unreadable config before TensorFlow takes its seconds to load."""
     for folder in folders:
-        RunFolder.open(folder)
+        _config_of(folder)
+
+
+def _config_of(folder: Path) -> "Config":
+    """The config of a run, without TensorFlow."""
+    from alexnet_tf.config import from_run
+    from alexnet_tf.runs import CONFIG, RunFolder
+
+    return from_run(folder / CONFIG, RunFolder.open(folder).config_dict())
 
 
 def _check_views(folders: list[Path], views: int) -> None:
     """Find a run whose preprocessing cannot cut so many views before TensorFlow is loaded."""
-    from alexnet_tf.config import ConfigError, from_dict, view_crop
-    from alexnet_tf.runs import RunFolder
+    from alexnet_tf.config import ConfigError, view_crop
 
     for folder in folders:
         try:
-            view_crop(from_dict(RunFolder(folder).config_dict()).augment, views)
+            view_crop(_config_of(folder).augment, views)
         except ConfigError as error:
             raise ConfigError(f"{folder}: {error}") from error
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from alexnet_tf import data, runs
 from alexnet_tf import model as _layers  # noqa: F401 - Keras finds our layers by their registered names
-from alexnet_tf.config import Config, ConfigError, from_dict, view_crop
+from alexnet_tf.config import Config, ConfigError, from_run, view_crop
 from alexnet_tf.config.schema import ClassicalConfig
 from alexnet_tf.runs import RunError, RunFolder
 
@@ -38,7 +38,7 @@ class Run(RunFolder):
     @cached_property
     def config(self) -> Config:
         """The resolved config."""
-        return from_dict(self.config_dict())
+        return from_run(self.path / runs.CONFIG, self.config_dict())
 
     @cached_property
     def class_names(self) -> list[str]:

@@ -89,6 +89,16 @@ class WrongPathError(RunError):
     exit_status = 2
 
 
+class WriteError(RunError, OSError):
+    """A file cannot be written: no room, no permission. An `OSError` too, for who has more to say about it."""
+
+    def __init__(self, path: Path, cause: OSError) -> None:
+        super().__init__(cause.errno, cause.strerror or str(cause), str(path))
+
+    def __str__(self) -> str:
+        return f"{self.filename}: cannot be written ({self.strerror})"
+
+
 class State(StrEnum):
     """Where a run stands."""
 
@@ -99,21 +109,55 @@ class State(StrEnum):
     failed = "failed"
 
 
-def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, flush it to the disk and rename it to `path`."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A new file beside `path` to fill; at the end it is flushed to the disk and renamed to `path`, the folder too.
+
+    After an error, or a power cut at any moment, `path` is what it was before.
+
+    Raises:
+        WriteError: If it cannot be written; an `OSError` of whoever fills the file becomes one.
+    """
+    temporary: Path | None = None
     try:
-        with os.fdopen(handle, "wb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=f".tmp{path.suffix}")
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        _flush(temporary)
         mask = os.umask(0)
         os.umask(mask)
-        Path(name).chmod(0o666 & ~mask)  # mkstemp makes private files; a run is shared like any other
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.chmod(0o666 & ~mask)  # mkstemp makes private files; a run is shared like any other
+        temporary.replace(path)
+        _flush(path.parent)  # the new name is on the disk only then
+    except BaseException as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and not isinstance(error, WriteError):
+            raise WriteError(path, error) from error
         raise
+
+
+def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, flush it to the disk and rename it to `path`.
+
+    Raises:
+        WriteError: As `replacing`.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        write(stream)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that cannot flush a folder
+            raise
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -240,18 +284,22 @@ class Table:
     """Rows of a CSV file that is rewritten as a whole, so that it is complete at any moment.
 
     Args:
-        path: The file; rows that it holds already are kept.
+        path: The file.
         columns: The header; a row of another file's columns is an error.
+        rows: The rows so far; None: those that the file holds already.
 
     Raises:
         RunError: If the file cannot be read, or has other columns or a row that is too short or too long.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+    def __init__(
+        self, path: Path, columns: Sequence[str], rows: Sequence[dict[str, str]] | None = None
+    ) -> None:
         self.path = path
         self.columns = tuple(columns)
-        self.rows: list[dict[str, str]] = []
-        if path.exists():
+        self.rows: list[dict[str, str]] = list(rows or [])
+        self._saved: str | None = None
+        if rows is None and path.exists():
             try:
                 with path.open(newline="", encoding="utf-8") as stream:
                     self.rows = self._read(stream)
@@ -276,21 +324,21 @@ class Table:
         """Add one row; numbers are written so that they read back exactly, None as an empty field."""
         self.rows.append({name: "" if values[name] is None else str(values[name]) for name in self.columns})
 
-    def truncate(self, last_step: int) -> None:
-        """Drop the rows of steps after `last_step`, which a resumed run makes again.
+    def content(self) -> list[list[str]]:
+        """The fields of every row, to be kept elsewhere; `parse` makes rows of them again."""
+        return [list(row.values()) for row in self.rows]
 
-        Raises:
-            RunError: If a step is no number.
-        """
-        try:
-            self.rows = [row for row in self.rows if int(row["step"]) <= last_step]
-        except ValueError as error:
-            raise RunError(f"{self.path}: expected whole numbers as steps ({error})") from error
+    def parse(self, content: Sequence[Sequence[str]]) -> list[dict[str, str]]:
+        """The rows that `content` gave."""
+        return [dict(zip(self.columns, fields, strict=True)) for fields in content]
 
     def save(self) -> None:
-        """Write the file."""
+        """Write the file, unless that was done already."""
         lines = [",".join(self.columns), *(",".join(row[name] for name in self.columns) for row in self.rows)]
-        write_text(self.path, "\n".join(lines) + "\n")
+        text = "\n".join(lines) + "\n"
+        if text != self._saved:
+            write_text(self.path, text)
+            self._saved = text
 
 
 @dataclass(frozen=True)
@@ -449,10 +497,17 @@ class RunFolder:
         return _read_csv(self.path / TIMING, TIMING_COLUMNS)
 
     def remove_remains(self) -> None:
-        """Remove the temporary files of a process that was killed while it wrote; the run must be locked."""
-        for path in [*self.path.glob(".*.tmp*"), *(self.path / "checkpoints").glob(".*.tmp")]:
+        """Remove the temporary files of a process that was killed while it wrote; the run must be locked.
+
+        Raises:
+            WriteError: If the folder can only be read.
+        """
+        for path in [*self.path.glob(".*.tmp*"), *(self.path / "checkpoints").glob(".*.tmp*")]:
             if path.is_file():  # a folder is what another command, such as an export, is filling
-                path.unlink(missing_ok=True)
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    raise WriteError(path, error) from error
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints by step, the oldest first (without `best.npz`)."""

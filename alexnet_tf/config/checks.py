@@ -73,14 +73,17 @@ def check(config: Config) -> None:
     _check_study(config)
 
 
-def checkpoint_interval(text: str) -> tuple[int, str] | None:
-    """`(N, "epoch" | "step")` of `training.checkpoint_every`, or None for `never`."""
+def checkpoint_interval(text: str) -> tuple[float, str] | None:
+    """`(N, "epoch" | "step" | "minute")` of `training.checkpoint_every`, or None for `never`."""
     if text == "never":
         return None
-    match = re.fullmatch(r"\s*(\d+)\s*(epoch|step)s?\s*", text)
-    if not match or int(match[1]) < 1:
-        raise ConfigError(f"training.checkpoint_every={text}: expected `N epochs`, `N steps` or `never`")
-    return int(match[1]), match[2]
+    match = re.fullmatch(r"\s*(?:(\d+)\s*(epoch|step)s?|(\d+(?:\.\d+)?)\s*min(?:ute)?s?)\s*", text)
+    every = float(match[1] or match[3]) if match else 0
+    if not match or not every:
+        raise ConfigError(
+            f"training.checkpoint_every={text}: expected `N epochs`, `N steps`, `N minutes` (as 0.5 too) or `never`"
+        )
+    return every, match[2] or "minute"
 
 
 def one_of(key: str, value: object, choices: Sequence[object]) -> None:

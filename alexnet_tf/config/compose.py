@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import re
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -31,6 +31,10 @@ OWN_KEYS: dict[str, type[schema.ModelConfig]] = {
     "words": schema.SiftBowConfig,
 }
 """The key that only one kind of model has."""
+SCHEMA_VERSION = 1
+"""Of stored configs. Raise it when a key goes or changes its meaning, and say in `MIGRATIONS` how to go on from before."""
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""By version, the function from a stored config to that of the next version."""
 NO_NEW_ENTRY = "a new entry cannot be added on the command line; put it in a YAML file"
 
 
@@ -126,8 +130,8 @@ def _at_scale(study: schema.StudyConfig) -> schema.StudyConfig:
 
 
 def to_yaml(config: schema.Config) -> str:
-    """The whole config as YAML, from which `from_dict` makes it again."""
-    return yaml.safe_dump(to_dict(config), sort_keys=False)
+    """The whole config as YAML with the version of its schema, from which `from_dict` makes it again."""
+    return yaml.safe_dump({"schema_version": SCHEMA_VERSION, **to_dict(config)}, sort_keys=False)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -149,17 +153,39 @@ def override_key(text: str) -> str:
     return text.partition("=")[0].lstrip("+~")
 
 
-def from_dict(content: Mapping[str, Any], overrides: Iterable[str] = ()) -> schema.Config:
-    """A `Config` from a stored one, such as a run's `config.yaml`.
+def from_run(path: Path, content: Mapping[str, Any], overrides: Iterable[str] = ()) -> schema.Config:
+    """The `Config` of a run, as `from_dict`.
 
     Args:
-        content: What `to_dict` gave.
+        path: Of the run's `config.yaml`, for errors.
+        content: What the file holds.
+        overrides: `key=value` pairs to apply on top.
+
+    Raises:
+        ConfigError: If the content does not fit this version's schema, in a line that names the file; or an override.
+    """
+    try:
+        config = from_dict(content)
+    except ConfigError as error:
+        version = content.get("schema_version", 1)
+        raise ConfigError(
+            f"{path} (schema_version {version}; this alexnet_tf has {SCHEMA_VERSION}): {error}"
+        ) from error
+    return from_dict(content, overrides) if overrides else config
+
+
+def from_dict(content: Mapping[str, Any], overrides: Iterable[str] = ()) -> schema.Config:
+    """A `Config` from a stored one.
+
+    Args:
+        content: What `to_dict` or, read as YAML, `to_yaml` gave, in this version's schema or an older one's.
         overrides: `key=value` pairs to apply on top; groups cannot be exchanged.
 
     Raises:
         ConfigError: If the content does not fit this version's schema.
     """
     _require_list(overrides)
+    content = _migrate(content)
     base = OmegaConf.structured(schema.Config)
     try:
         base.model = OmegaConf.structured(_model_schema(content.get("model", {})))
@@ -174,6 +200,22 @@ def from_dict(content: Mapping[str, Any], overrides: Iterable[str] = ()) -> sche
         raise ConfigError(explain(error)) from error
     assert isinstance(merged, DictConfig)
     return resolve(merged)
+
+
+def _migrate(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored config in this version's schema; without a version it is of the first."""
+    migrated = dict(content)
+    version = migrated.pop("schema_version", 1)
+    if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
+        raise ConfigError(
+            f"schema_version={version}: expected 1 to {SCHEMA_VERSION}; a newer alexnet_tf has written it"
+        )
+    for step in range(version, SCHEMA_VERSION):
+        migrated = MIGRATIONS[step](migrated)
+    for section in ("model", "optimizer", "schedule"):
+        if not isinstance(migrated.get(section), Mapping):
+            raise ConfigError(f"{section}: expected a section of keys, came {migrated.get(section)}")
+    return migrated
 
 
 def _model_schema(content: Mapping[str, Any]) -> type[schema.ModelConfig]:

@@ -676,7 +676,7 @@ class TrainingConfig:
     evaluate_every: int = 1
     """Epochs between two validations; 0: only at the end."""
     checkpoint_every: str = "1 epoch"
-    """`N epochs` or `N steps`; `never` keeps only the final model."""
+    """`N epochs`, `N steps` or `N minutes`; `never` keeps only the final model."""
     keep_checkpoints: int = 2
     tensorboard: bool = False
     """Write `events/` for TensorBoard (needs the extra `tensorboard`)."""

@@ -66,17 +66,20 @@ class Statistics:
         Raises:
             OSError: The file cannot be written.
         """
-        arrays = {name: value for name, value in vars(self).items() if value is not None}
         target = Path(path)
         with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".tmp", delete=False) as file:
             try:
-                np.savez(file, **arrays)
+                self.write(file)
                 file.close()
                 Path(file.name).chmod(0o644)
                 os.replace(file.name, target)  # noqa: PTH105
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)
                 raise
+
+    def write(self, stream: Any) -> None:
+        """Write what `load` reads to a binary file that is open."""
+        np.savez(stream, **{name: value for name, value in vars(self).items() if value is not None})
 
     @classmethod
     def load(cls, path: str | Path) -> "Statistics":

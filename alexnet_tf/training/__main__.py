@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 
 from alexnet_tf import runs
-from alexnet_tf.config import ConfigError, from_dict
+from alexnet_tf.config import ConfigError, from_run
 from alexnet_tf.data import DataError
 from alexnet_tf.training.signals import Stopped, stop_at_end_of
 from alexnet_tf.training.trainer import train
@@ -19,7 +19,8 @@ def main(path: str, *options: str) -> int:
     if "--stop-at-end-of-input" in options:
         stop_at_end_of(sys.stdin.fileno())
     try:
-        config = from_dict(runs.RunFolder.open(path).config_dict())
+        folder = runs.RunFolder.open(path)
+        config = from_run(folder.path / runs.CONFIG, folder.config_dict())
         train(replace(config, resume=path))
     except (ConfigError, DataError, runs.RunError, Stopped) as error:
         print(error, file=sys.stderr)

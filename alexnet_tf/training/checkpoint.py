@@ -1,24 +1,29 @@
-"""Checkpoints: one `.npz` file with the arrays of all variables and the rest of the state as JSON.
+"""Checkpoints: one `.npz` file with the arrays of all variables, the rest of the state as JSON, and a checksum.
 
-A plain archive of arrays is safe to read (`allow_pickle=False`), complete or absent (written under a temporary name,
-flushed, renamed) and carries a checksum of every array (the CRC of the zip format).
+A plain archive of arrays is safe to read (`allow_pickle=False`) and complete or absent (written under a temporary name,
+flushed, renamed). The checksum is of what is read, not of the file's bytes: the zip format's own CRCs do not cover the
+archive's directory, nor an array whose damaged header claims fewer bytes than there are.
 """
 
+import hashlib
 import json
 import logging
 import os
 import re
 from collections.abc import Mapping
+from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 
 from alexnet_tf.data import ARCHIVE_DAMAGES
-from alexnet_tf.runs import RunError, RunFolder, write_atomic
+from alexnet_tf.runs import RunError, RunFolder, WriteError, write_atomic
 
 STATE = "state"
+SHA256 = "sha256"
 NUMBERED = re.compile(r"_\d+(?=/)")
 BEST = "best.npz"
 
@@ -58,7 +63,17 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     """Write one file."""
     state = np.frombuffer(json.dumps(checkpoint.state).encode(), np.uint8)
     arrays: dict[str, Any] = {**checkpoint.arrays, STATE: state}
+    arrays[SHA256] = np.frombuffer(_sha256(arrays), np.uint8)
     write_atomic(path, lambda stream: np.savez(stream, **arrays))
+
+
+def _sha256(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The checksum of names, dtypes, shapes and values."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.digest()
 
 
 def load(path: Path) -> Checkpoint:
@@ -71,6 +86,8 @@ def load(path: Path) -> Checkpoint:
         # Opened here, because np.load leaves a damaged file open.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
+        if arrays.pop(SHA256, np.empty(0, np.uint8)).tobytes() != _sha256(arrays):
+            raise ValueError("its checksum does not fit")
         state = json.loads(arrays.pop(STATE).tobytes().decode())
     except ARCHIVE_DAMAGES as error:
         raise RunError(f"{path}: damaged ({error})") from error
@@ -96,8 +113,19 @@ def load_newest(run: RunFolder) -> tuple[Path, Checkpoint] | None:
     return None
 
 
+def kept(run: RunFolder) -> str:
+    """What to tell the user of a run that failed: where it can go on."""
+    paths = run.checkpoints()
+    if not paths:
+        return "there is no checkpoint yet"
+    return f"the last good checkpoint is {paths[-1]}; go on with: alexnet train resume={run.path}"
+
+
 class Keeper:
-    """Writes the checkpoints of a run and keeps the newest few and the best.
+    """Writes the checkpoints of a run in the background and keeps the newest few and the best.
+
+    At most one write is in flight; the next waits for it. Leaving its context waits too, so that whoever is told that
+    the run has ended finds its last checkpoint on the disk.
 
     Args:
         run: The run.
@@ -108,12 +136,82 @@ class Keeper:
         self.run = run
         self.keep = keep
         self.folder = run.path / "checkpoints"
+        self._thread = futures.ThreadPoolExecutor(1, "checkpoint")
+        self._writing: futures.Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.wait()
+        except WriteError as second:
+            if error is None:
+                raise
+            logging.getLogger(__name__).warning("%s", second)  # what ended the run says more
+        finally:
+            self._thread.shutdown()
 
     def save(self, step: int, content: Checkpoint, *, best: bool) -> None:
-        """Write the checkpoint of a step; `best` makes it the best as well."""
-        self.folder.mkdir(exist_ok=True)
+        """Begin to write the checkpoint of a step; `best` makes it the best as well.
+
+        Args:
+            step: Finished steps.
+            content: Belongs to the writer from now on; nobody may change it.
+            best: Whether it is the best so far.
+
+        Raises:
+            WriteError: If the write before this one failed.
+        """
+        self.wait()
+        self._writing = self._thread.submit(self._write, step, content, best)
+
+    def wait(self) -> None:
+        """Wait until nothing is being written.
+
+        Raises:
+            WriteError: If it could not be written; the checkpoints before it are kept.
+        """
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def settle(self) -> None:
+        """Wait until nothing is being written; what failed is still to be raised."""
+        if self._writing is not None:
+            futures.wait([self._writing])
+
+    def check(self) -> None:
+        """Raise the error of a write that has ended; do not wait for one that has not."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
+
+    def follow(self, path: Path, *, best: bool) -> None:
+        """Finish what the writer of the checkpoint that a run was restored from may have been killed before.
+
+        Newer ones, which were damaged, go: else they would count among those to keep.
+        """
+        try:
+            for newer in self.run.checkpoints():
+                if newer.name > path.name:
+                    newer.unlink()
+            self._complete(path, best=best)
+        except OSError as error:
+            raise _write_error(path, error) from error
+
+    def _write(self, step: int, content: Checkpoint, best: bool) -> None:
         path = self.folder / f"step-{step:09d}.npz"
-        save(path, content)
+        try:
+            self.folder.mkdir(exist_ok=True)
+            save(path, content)
+            self._complete(path, best=best)
+        except OSError as error:
+            raise _write_error(path, error) from error
+
+    def _complete(self, path: Path, *, best: bool) -> None:
+        """What comes after a file is written."""
         if best:
             self._mark_best(path)
         for old in self.run.checkpoints()[: -self.keep]:
@@ -126,8 +224,13 @@ class Keeper:
         try:
             os.link(path, temporary)
         except OSError:
-            write_atomic(temporary, lambda stream: stream.write(path.read_bytes()))
-        temporary.replace(self.folder / BEST)
+            write_atomic(self.folder / BEST, lambda stream: stream.write(path.read_bytes()))
+        else:
+            temporary.replace(self.folder / BEST)
+
+
+def _write_error(path: Path, error: OSError) -> WriteError:
+    return error if isinstance(error, WriteError) else WriteError(path, error)
 
 
 def _named(variables: Mapping[str, list[Any]]) -> dict[str, Any]:

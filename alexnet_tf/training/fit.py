@@ -45,14 +45,12 @@ class Fit:
     def __post_init__(self) -> None:
         assert isinstance(self.config.model, ClassicalConfig)  # see trainer
         self.model = self.config.model
-        self.metrics = Table(self.run.path / runs.METRICS, runs.METRICS_COLUMNS)
-        self.timing = Table(self.run.path / runs.TIMING, runs.TIMING_COLUMNS)
+        self.metrics = Table(self.run.path / runs.METRICS, runs.METRICS_COLUMNS, [])
+        self.timing = Table(self.run.path / runs.TIMING, runs.TIMING_COLUMNS, [])
         self.stop_signal = StopSignal()
 
     def restore(self, *, changed: bool) -> None:  # noqa: ARG002 - nothing is kept that a change could touch
         """Begin anew: a fit that was interrupted leaves nothing to go on from."""
-        self.metrics.truncate(-1)
-        self.timing.truncate(-1)
 
     def train(self) -> None:
         """Fit, measure, and write what was found.

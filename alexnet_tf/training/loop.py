@@ -4,6 +4,7 @@ import math
 import os
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,7 +15,7 @@ from alexnet_tf import data, runs
 from alexnet_tf.config import Config, checkpoint_interval
 from alexnet_tf.evaluation import Evaluator, Scores, distribute
 from alexnet_tf.runs import RunError, RunFolder, State, Table
-from alexnet_tf.training import checkpoint
+from alexnet_tf.training import checkpoint, diagnosis
 from alexnet_tf.training.optimizer import REST, set_frozen_groups, set_group_rates
 from alexnet_tf.training.schedule import Schedule
 from alexnet_tf.training.signals import Stopped, StopSignal
@@ -42,6 +43,8 @@ class Counters:
     totals: list[float] = field(default_factory=lambda: [0.0] * 4)
     """Sums of the present epoch, as `evaluation.tally` gives them."""
     best_error: float = math.inf
+    best_step: int | None = None
+    """The step of the best validation error."""
     improved_error: float = math.inf
     """The validation error that early stopping compares with, and its epoch."""
     improved_epoch: int = 0
@@ -68,15 +71,18 @@ class Loop:
     counters: Counters = field(default_factory=Counters)
 
     def __post_init__(self) -> None:
-        self.metrics = Table(self.run.path / runs.METRICS, runs.METRICS_COLUMNS)
-        self.timing = Table(self.run.path / runs.TIMING, runs.TIMING_COLUMNS)
+        self.metrics = Table(self.run.path / runs.METRICS, runs.METRICS_COLUMNS, rows=[])
+        self.timing = Table(self.run.path / runs.TIMING, runs.TIMING_COLUMNS, rows=[])
         self.keeper = checkpoint.Keeper(self.run, self.config.training.keep_checkpoints)
         self.interval = checkpoint_interval(self.config.training.checkpoint_every)
         probe = data.probe_ids(self.source, self.config.training.probe.examples, self.config.seed)
         self.probe_batches = self._eval_batches("train", probe)  # kept: it is read again and again
         self.stop_signal = StopSignal()
         self.logs: dict[str, Any] = {}
-        self.read_at = self.status_at = time.perf_counter()
+        self.read_at = self.status_at = self.saved_at = time.perf_counter()
+        self.restored_from: Path | None = None
+        self.start: checkpoint.Checkpoint | None = None  # until there is a first checkpoint
+        self.finite_step = 0  # the last one whose loss is known to be a number
         self.rates: dict[str, float] = {}
         self.frozen: frozenset[str] | None = None
         self.totals = tf.constant(self.counters.totals, tf.float64)
@@ -89,10 +95,18 @@ class Loop:
         Raises:
             Stopped: If a signal came; the state is saved.
             DivergedError: If the loss is no longer a number.
+            WriteError: If a file cannot be written.
         """
         self._write_status(State.running, since=runs.now(), since_step=self.counters.step, pid=os.getpid())
+        if self.restored_from:
+            self.keeper.follow(self.restored_from, best=self.counters.best_step == self.counters.step)
+            self.metrics.save()  # as the checkpoint has them, whatever the files hold
+            self.timing.save()
+        else:
+            self.start = self.capture()
         self.follow_schedule()  # before any callback, which may set another rate
-        with self.stop_signal:
+        self.saved_at = time.perf_counter()
+        with self.stop_signal, self.keeper:
             self.callbacks.on_train_begin()
             try:
                 if self.counters.step == 0 and self.config.training.probe.every:
@@ -142,6 +156,7 @@ class Loop:
 
     def within_epoch(self) -> None:
         """Probe, save and stop where that is due between two steps."""
+        self.keeper.check()
         if self._due("probe"):
             self.probe()
         if self._due("checkpoint"):
@@ -171,6 +186,8 @@ class Loop:
         if c.step % self.steps_per_epoch == 0:
             c.totals, c.epoch_seconds = [0.0] * 4, 0.0
             self.totals = tf.constant(c.totals, tf.float64)
+        if c.step > diagnosis.MOST_REPEATED:
+            self.start = None
         if self.interval and (best or self.finished() or self._due("checkpoint")):
             self.save(best=best)
         self._write_status(State.running)
@@ -189,6 +206,8 @@ class Loop:
             return training.probe.every > 0 and step % training.probe.every == 0
         if what == "checkpoint" and self.interval is not None:
             every, unit = self.interval
+            if unit == "minute":
+                return time.perf_counter() - self.saved_at >= 60 * every
             return (step if unit == "step" else step / self.steps_per_epoch) % every == 0
         every = training.evaluate_every
         return (
@@ -199,11 +218,10 @@ class Loop:
 
     def finish(self) -> None:
         """Write the final model and the status."""
-        path = self.run.path / runs.MODEL
-        temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
         # A second functional model over the same layers: what serves needs neither optimizer nor loss.
-        keras.Model(self.model.inputs, self.model.outputs, name=self.model.name).save(temporary)
-        temporary.replace(path)
+        network = keras.Model(self.model.inputs, self.model.outputs, name=self.model.name)
+        with runs.replacing(self.run.path / runs.MODEL) as temporary:
+            network.save(temporary)
         runs.write_json(self.run.path / runs.ENVIRONMENT, {**self.run.environment(), "end": runs.now()})
         self._write_status(State.finished, reason=self.counters.stop_reason or f"{self.epoch} epochs done")
 
@@ -271,6 +289,7 @@ class Loop:
         c.totals = [float(value) for value in self.totals.numpy()]
         if not math.isfinite(c.totals[0]):
             raise self._diverged("the loss", c.totals[0])
+        self.finite_step = c.step
 
     def refresh_logs(self) -> None:
         """Make the batch logs from the sums that were read."""
@@ -279,11 +298,12 @@ class Loop:
         self.read_at = time.perf_counter()
 
     def _diverged(self, what: str, value: object) -> DivergedError:
-        kept = self.run.checkpoints()
-        where = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
+        self.keeper.settle()
+        message = f"{what} became {value} in epoch {self.epoch} by step {self.counters.step}"
+        rate, origin = self.learning_rate(), diagnosis.find_origin(self)
         return DivergedError(
-            f"{what} became {value} in epoch {self.epoch} by step {self.counters.step}: try a smaller optimizer.lr "
-            f"(now {self.learning_rate():g}) or a warm-up (schedule.warmup_epochs); {where}"
+            f"{message}; {origin}: try a smaller optimizer.lr (now {rate:g}) or a warm-up (schedule.warmup_epochs); "
+            f"{checkpoint.kept(self.run)}"
         )
 
     def images_per_second(self) -> float:
@@ -311,7 +331,8 @@ class Loop:
         c, stopping = self.counters, self.config.training.early_stopping
         reason = self.schedule.after_epoch(error)
         best = error < c.best_error
-        c.best_error = min(error, c.best_error)
+        if best:
+            c.best_error, c.best_step = error, c.step
         if error < c.improved_error - stopping.min_delta:
             c.improved_error, c.improved_epoch = error, self.epoch
         elif stopping.patience and self.epoch - c.improved_epoch >= stopping.patience and not reason:
@@ -326,24 +347,35 @@ class Loop:
         return {"model": self.model.variables, "optimizer": self.optimizer.variables}
 
     def save(self, *, best: bool = False) -> None:
-        """Write a checkpoint, and the rows up to it.
+        """Write the rows so far, take a checkpoint and begin to write it.
 
         Raises:
             DivergedError: If a weight is no longer a number, so that a checkpoint is always one to go on from.
+            WriteError: If the rows, or the checkpoint before this one, could not be written.
         """
         self.read_totals()
-        arrays = checkpoint.capture(self.variables())
+        self.keeper.wait()  # before the capture: no more than one copy of the variables is in memory
+        content = self.capture()
+        arrays = content.arrays
         if not all(np.isfinite(arrays[name]).all() for name in arrays if name.startswith("model/")):
             raise self._diverged("a weight", "infinite")
         self.metrics.save()
         self.timing.save()
+        self.keeper.save(self.counters.step, content, best=best)
+        self.start = None
+        self.saved_at = time.perf_counter()
+
+    def capture(self) -> checkpoint.Checkpoint:
+        """A copy of all that the rest of the run depends on."""
+        c = self.counters
         state = {
-            "counters": vars(self.counters),
+            "counters": {**vars(c), "totals": list(c.totals)},
             "schedule": self.schedule.state(),
             "fingerprint": self.source.fingerprint,
+            "metrics": self.metrics.content(),
+            "timing": self.timing.content(),
         }
-        content = checkpoint.Checkpoint(arrays, state)
-        self.keeper.save(self.counters.step, content, best=best)
+        return checkpoint.Checkpoint(checkpoint.capture(self.variables()), state)
 
     def restore(self, *, changed: bool) -> None:
         """Continue from the newest checkpoint, if there is one; nothing is written.
@@ -356,8 +388,6 @@ class Loop:
         """
         found = checkpoint.load_newest(self.run)
         if found is None:
-            self.metrics.truncate(-1)
-            self.timing.truncate(-1)
             return
         path, content = found
         if content.state["fingerprint"] != self.source.fingerprint:
@@ -369,14 +399,16 @@ class Loop:
         if changed:
             self.counters.stop_reason = None
         self.schedule.restore(content.state["schedule"])
-        self.metrics.truncate(self.counters.step)
-        self.timing.truncate(self.counters.step)
+        self.metrics.rows = self.metrics.parse(content.state["metrics"])
+        self.timing.rows = self.timing.parse(content.state["timing"])
+        self.restored_from, self.finite_step = path, self.counters.step
 
     def stop(self) -> None:
         """Save and leave."""
         received = self.stop_signal.received
         assert received is not None
         self.save()
+        self.keeper.wait()
         self._write_status(State.stopped, reason=f"{received.name} at step {self.counters.step}")
         raise Stopped(self.run, self.counters.step)
 

@@ -1,7 +1,9 @@
 """Training, told from top to bottom: folder, process, data, model, loop."""
 
+import contextlib
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,11 +13,12 @@ import keras
 import tensorflow as tf
 
 from alexnet_tf import data, model, runs
-from alexnet_tf.config import Config, ConfigError, check_installed, from_dict, to_yaml
+from alexnet_tf.config import Config, ConfigError, check_installed, from_run, to_yaml
 from alexnet_tf.config.schema import ClassicalConfig, Precision
 from alexnet_tf.evaluation import Evaluator
 from alexnet_tf.inference import Run
-from alexnet_tf.runs import RunFolder, State
+from alexnet_tf.runs import RunError, RunFolder, State, WriteError
+from alexnet_tf.training import checkpoint, diagnosis
 from alexnet_tf.training.callbacks import MLflow, TensorBoard, make_progress
 from alexnet_tf.training.fit import Fit
 from alexnet_tf.training.loop import Loop
@@ -25,6 +28,8 @@ from alexnet_tf.training.signals import Stopped
 from alexnet_tf.training.start import start_from
 from alexnet_tf.training.step import make_train_step
 from alexnet_tf.training.strategy import configure_process, make_strategy
+
+logger = logging.getLogger(__name__)
 
 DTYPES = {
     Precision.float32: "float32",
@@ -88,28 +93,53 @@ def train(
     # All that can be wrong with the config shows before a new run has a folder, or an old one is touched.
     strategy = make_strategy(config.strategy, config.training.batch_size)
     fits = isinstance(config.model, ClassicalConfig)
-    plan = (_plan_fit if fits else _plan_loop)(config, source, strategy, folder, callbacks)
+    with _in_one_line(config, source):
+        plan = (_plan_fit if fits else _plan_loop)(config, source, strategy, folder, callbacks)
     ours = folder is None  # what refuses to go on with a run must leave that run's status alone
     folder = folder or _new_folder(config, overrides)
     with runs.locked(folder.path, "another process is training this run. Expected one at a time"):
         try:
-            training = plan(folder)
-            training.restore(changed=bool(changes))
-            ours = True
-            folder.remove_remains()
-            _write_facts(folder, config, source, strategy)
-            training.train()
+            with _in_one_line(config, source, folder):
+                training = plan(folder)
+                training.restore(changed=bool(changes))
+                ours = True
+                folder.remove_remains()
+                _write_facts(folder, config, source, strategy)
+                training.train()
         except Stopped:
             raise
         except BaseException as error:
-            known = data.explain_error(error, source)
             if ours:
-                reason = " ".join(str(known or error).split()) or type(error).__name__
-                folder.write_status(State.failed, reason=reason)
-            if known:
-                raise known from error
+                _note_failure(folder, error)
             raise
     return Run(folder.path)
+
+
+@contextlib.contextmanager
+def _in_one_line(config: Config, source: data.DataSource, folder: RunFolder | None = None) -> Iterator[None]:
+    """Turn errors of memory, disk and data that do not come from the code into one line.
+
+    Raises:
+        RunError: For a lack of memory, or a file of the run that cannot be written, with what is kept.
+        DataError: For an unreadable image.
+    """
+    try:
+        yield
+    except Exception as error:
+        known: Exception | None = diagnosis.out_of_memory(error, config)
+        if known is None and isinstance(error, WriteError) and folder is not None:
+            known = RunError(f"{error}; {checkpoint.kept(folder)}")
+        if known := known or data.explain_error(error, source):
+            raise known from error
+        raise
+
+
+def _note_failure(folder: RunFolder, error: BaseException) -> None:
+    """Say in the status why the run failed; where even that cannot be written, the error itself must still be seen."""
+    try:
+        folder.write_status(State.failed, reason=" ".join(str(error).split()) or type(error).__name__)
+    except RunError as second:
+        logger.warning("%s", second)
 
 
 def _new_folder(config: Config, overrides: Sequence[str]) -> RunFolder:
@@ -133,8 +163,9 @@ def _resumed(path: str, changes: Sequence[str]) -> tuple[RunFolder, Config]:
         raise ConfigError(
             f"resume={path}: was imported, not trained. Expected init_from={path} to start from it"
         )
-    stored = folder.config_dict()
-    if folder.status()["state"] == State.finished and isinstance(from_dict(stored).model, ClassicalConfig):
+    file, stored = folder.path / runs.CONFIG, folder.config_dict()
+    finished = folder.status()["state"] == State.finished
+    if finished and isinstance(from_run(file, stored).model, ClassicalConfig):
         raise ConfigError(
             f"resume={path}: model={stored['model']['name']} is fitted at once and has finished. Expected a new run"
         )
@@ -145,7 +176,7 @@ def _resumed(path: str, changes: Sequence[str]) -> tuple[RunFolder, Config]:
                 f"{key}: resume={path} goes on with the run's own config. Expected only keys that leave it the same "
                 f"run: {', '.join(RESUMABLE)}"
             )
-    return folder, from_dict(stored, changes)
+    return folder, from_run(file, stored, changes)
 
 
 def _plan_loop(
@@ -302,7 +333,7 @@ def _statistics(folder: RunFolder, config: Config, source: data.DataSource) -> d
         return data.Statistics.load(path)
     statistics = data.compute_statistics(source, config.augment)
     if statistics is not None:
-        statistics.save(path)
+        runs.write_atomic(path, statistics.write)
     return statistics
 
 

@@ -1,4 +1,7 @@
+import functools
+import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +11,17 @@ import yaml
 from hydra import initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
-from alexnet_tf.config import ConfigError, compose, compose_model, from_dict, to_dict, to_yaml
+from alexnet_tf.config import (
+    ConfigError,
+    checkpoint_interval,
+    compose,
+    compose_model,
+    from_dict,
+    from_run,
+    to_dict,
+    to_yaml,
+)
+from alexnet_tf.config.compose import SCHEMA_VERSION
 from alexnet_tf.config.schema import (
     Activation,
     AdamConfig,
@@ -424,3 +437,84 @@ def test_compose_works_inside_a_hydra_application_and_imports_nothing_heavy(tmp_
 def test_overrides_that_are_no_list_of_strings(overrides):
     with pytest.raises(ConfigError, match="strings such as 'model=alexnet'"):
         compose(overrides)
+
+
+# ------------------------------------------------------------------------------------------- stored configs
+
+
+@functools.cache
+def default():
+    return compose()
+
+
+def stored(**changes):
+    return {**yaml.safe_load(to_yaml(default())), **changes}
+
+
+def test_a_stored_config_says_its_schema_and_one_without_is_of_the_first():
+    content = stored()
+    assert content["schema_version"] == SCHEMA_VERSION
+    assert from_run(Path("run/config.yaml"), content) == default()
+    del content["schema_version"]
+    assert from_run(Path("run/config.yaml"), content, ["seed=3"]).seed == 3
+
+
+def test_an_older_schema_is_migrated_step_by_step(monkeypatch):
+    renamed = lambda content: {"seed": content.pop("random_seed"), **content}  # noqa: E731
+    doubled = lambda content: {**content, "seed": 2 * content["seed"]}  # noqa: E731
+    module = importlib.import_module("alexnet_tf.config.compose")  # its name is the function's in the package
+    monkeypatch.setattr(module, "SCHEMA_VERSION", SCHEMA_VERSION + 2)
+    monkeypatch.setattr(module, "MIGRATIONS", {SCHEMA_VERSION: renamed, SCHEMA_VERSION + 1: doubled})
+    content = stored(schema_version=SCHEMA_VERSION, random_seed=21)
+    del content["seed"]
+    assert from_run(Path("config.yaml"), content).seed == 42
+    assert content["random_seed"] == 21  # the caller's is left alone
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema_version": 99}, r"schema_version=99: expected 1 to \d+; a newer alexnet_tf has written it$"),
+        ({"schema_version": "x"}, r"schema_version=x: expected 1 to"),
+        ({"droput": 0.5}, r"droput: no such key"),
+        ({"training": {"epoch": 3}}, r"epoch: no such key"),
+        ({"training": {"epochs": "many"}}, r"epochs.*many"),
+        ({"optimizer": 3}, r"optimizer: expected a section of keys, came 3$"),
+        ({"model": None}, r"model: expected a section of keys, came None$"),
+    ],
+)
+def test_a_stored_config_that_does_not_fit_is_one_line_with_its_file_and_version(changes, message):
+    with pytest.raises(ConfigError, match=rf"^run/config\.yaml \(schema_version .*\): .*{message}") as caught:
+        from_run(Path("run/config.yaml"), stored(**changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_wrong_with_an_override_does_not_blame_the_file():
+    with pytest.raises(ConfigError, match=r"^training\.epochs=many: expected|^training\.epochs: "):
+        from_run(Path("run/config.yaml"), stored(), ["training.epochs=many"])
+
+
+@pytest.mark.parametrize(
+    ("text", "interval"),
+    [
+        ("1 epoch", (1, "epoch")),
+        ("3 epochs", (3, "epoch")),
+        ("200 steps", (200, "step")),
+        ("5 minutes", (5, "minute")),
+        ("1 minute", (1, "minute")),
+        ("5 min", (5, "minute")),
+        ("0.5minutes", (0.5, "minute")),
+        ("never", None),
+    ],
+)
+def test_checkpoint_intervals(text, interval):
+    assert checkpoint_interval(text) == interval
+
+
+@pytest.mark.parametrize(
+    "text", ["0 steps", "0 minutes", "0.0 min", "1.5 steps", "5", "5 hours", "-1 min", "minutes"]
+)
+def test_wrong_checkpoint_intervals(text):
+    message = f"training.checkpoint_every={text}: expected `N epochs`, `N steps`, `N minutes` (as 0.5 too) or `never`"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        checkpoint_interval(text)

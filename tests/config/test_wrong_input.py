@@ -84,7 +84,7 @@ WRONG = [
     ("model.stages.conv1.stride=0", ["model.stages.conv1.stride=0", "at least 1"]),
     ("model.stages.conv1.padding=full", ["model.stages.conv1.padding=full", "same, valid"]),
     ("model.stages.conv2.units=63", ["model.stages.conv2.units=63", "columns (2)"]),
-    ("training.checkpoint_every=often", ["training.checkpoint_every=often", "`N epochs`, `N steps` or `never`"]),
+    ("training.checkpoint_every=often", ["training.checkpoint_every=often", "`N epochs`, `N steps`, `N minutes` (as 0.5 too) or `never`"]),
     ("training.checkpoint_every='0 steps'", ["training.checkpoint_every=0 steps", "`N epochs`"]),
     ("schedule=steps schedule.epochs=[30,10]", ["schedule.epochs=[30, 10]", "increasing"]),
     ("schedule=steps schedule.epochs=[0,3]", ["schedule.epochs=[0, 3]", "the first at least 1"]),

@@ -1,5 +1,7 @@
 import logging
 import pickle
+import resource
+import threading
 import zipfile
 
 import keras
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 from alexnet_tf.model import Dropout
-from alexnet_tf.runs import RunError, RunFolder
+from alexnet_tf.runs import RunError, RunFolder, WriteError
 from alexnet_tf.training import Checkpoint, CoupledSGD, checkpoint
 
 
@@ -119,9 +121,9 @@ def without_state(path):
 
 @pytest.mark.parametrize("damage", [truncate, flip, empty, without_state])
 def test_a_damaged_newest_is_reported_and_the_one_before_it_used(run, caplog, damage):
-    keeper = checkpoint.Keeper(run, 3)
-    for step in (1, 2, 3):
-        keeper.save(step, content(step), best=False)
+    with checkpoint.Keeper(run, 3) as keeper:
+        for step in (1, 2, 3):
+            keeper.save(step, content(step), best=False)
     damage(run.checkpoints()[-1])
     with caplog.at_level(logging.WARNING):
         path, found = checkpoint.load_newest(run)
@@ -140,9 +142,9 @@ def test_without_any_there_is_none(run):
 
 
 def test_the_newest_and_the_best_are_kept(run):
-    keeper = checkpoint.Keeper(run, 2)
-    for step in range(1, 7):
-        keeper.save(step, content(step), best=step in (1, 3))
+    with checkpoint.Keeper(run, 2) as keeper:
+        for step in range(1, 7):
+            keeper.save(step, content(step), best=step in (1, 3))
     folder = run.path / "checkpoints"
     assert sorted(path.name for path in folder.iterdir()) == [
         "best.npz",
@@ -159,9 +161,9 @@ def test_the_best_is_a_copy_where_there_are_no_links(run, monkeypatch):
         raise OSError("no links here")
 
     monkeypatch.setattr("os.link", refuse)
-    keeper = checkpoint.Keeper(run, 1)
-    keeper.save(1, content(1), best=True)
-    keeper.save(2, content(2), best=False)
+    with checkpoint.Keeper(run, 1) as keeper:
+        keeper.save(1, content(1), best=True)
+        keeper.save(2, content(2), best=False)
     assert checkpoint.load(run.path / "checkpoints" / "best.npz").state == {"step": 1}
     assert sorted(path.name for path in (run.path / "checkpoints").iterdir()) == [
         "best.npz",
@@ -177,9 +179,182 @@ def test_a_crash_while_writing_leaves_the_old_ones(run, monkeypatch):
         stream.write(b"PK half of it")
         raise KeyboardInterrupt
 
+    keeper.wait()
     monkeypatch.setattr(np, "savez", crash)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), keeper:
         keeper.save(2, content(2), best=True)
     path, found = checkpoint.load_newest(run)
     assert found.state == {"step": 1}
     assert sorted(file.name for file in path.parent.iterdir()) == ["best.npz", "step-000000001.npz"]
+
+
+# ------------------------------------------------------------------------------------------------- damage
+
+
+def same(first, second):
+    return first.state == second.state and {
+        name: (array.dtype, array.shape, array.tobytes()) for name, array in first.arrays.items()
+    } == {name: (array.dtype, array.shape, array.tobytes()) for name, array in second.arrays.items()}
+
+
+def survivors(path, damages):
+    """How many damaged versions of a file are read as what was written; all others must be refused."""
+    original, data, alike, lines = checkpoint.load(path), path.read_bytes(), 0, []
+    for damage in damages:
+        path.write_bytes(damage(bytearray(data)))
+        try:
+            found = checkpoint.load(path)
+        except RunError as error:
+            lines.append(str(error))
+        else:
+            assert same(found, original)
+            alike += 1
+    path.write_bytes(data)
+    assert all(line.startswith(f"{path}: damaged (") and "\n" not in line for line in lines)
+    return alike
+
+
+def replaced(place, value):
+    def damage(data):
+        data[place] = value
+        return bytes(data)
+
+    return damage
+
+
+def small(path):
+    arrays = {"model/000/w": np.arange(6, dtype=np.float32).reshape(2, 3), "model/001/b": np.float64(0.5)}
+    checkpoint.save(path, Checkpoint(arrays, {"step": 3}))
+    return path.stat().st_size
+
+
+def test_a_damaged_file_is_refused_or_read_as_it_was_written(tmp_path):
+    path, generator = tmp_path / "c.npz", np.random.default_rng(0)
+    size = small(path)
+    places, values = generator.integers(0, size, 200), generator.integers(0, 256, 200)
+    flips = [replaced(int(place), int(value)) for place, value in zip(places, values, strict=True)]
+    alike = survivors(path, flips)
+    assert 0 < alike < 100  # such as the archive's dates, which mean nothing
+    cuts = [lambda data, end=end: bytes(data[:end]) for end in range(0, size, 23)]
+    assert survivors(path, cuts) == 0
+
+
+@pytest.mark.slow
+def test_no_single_byte_of_a_file_can_be_changed_unnoticed(tmp_path):
+    path = tmp_path / "c.npz"
+    size = small(path)
+    data = path.read_bytes()
+    flips = [replaced(place, data[place] ^ 1 << bit) for place in range(size) for bit in range(8)]
+    alike = survivors(path, flips)
+    assert survivors(path, [lambda data, end=end: bytes(data[:end]) for end in range(size)]) == 0
+    print(f"{len(flips)} flips of a bit, {alike} harmless; {size} truncations; every other one detected")
+
+
+def test_a_header_that_claims_another_type_is_noticed(tmp_path):
+    """The zip format's own checksum is not asked where an array ends before its bytes do."""
+    path = tmp_path / "c.npz"
+    checkpoint.save(path, Checkpoint({"model/000/w": np.ones(50_000, np.float32)}, {"step": 3}))
+    data = path.read_bytes()
+    damaged = data.replace(b"'<f4'", b"'<f2'", 1)
+    assert damaged != data
+    path.write_bytes(damaged)
+    with np.load(path) as archive:
+        assert archive["model/000/w"].dtype == np.float16
+    with pytest.raises(RunError, match=r"c\.npz: damaged \(its checksum does not fit\)"):
+        checkpoint.load(path)
+
+
+# --------------------------------------------------------------------------------------- in the background
+
+
+def test_what_was_captured_does_not_change_with_the_variables():
+    variables = make()
+    arrays = checkpoint.capture(variables)
+    before = {name: array.tobytes() for name, array in arrays.items()}
+    for group in variables.values():
+        for variable in group:
+            variable.assign(keras.ops.zeros_like(variable))
+    assert {name: array.tobytes() for name, array in arrays.items()} == before
+
+
+class Gate:
+    """A file system that is slow: `np.savez` waits until it is told to go on."""
+
+    def __init__(self, monkeypatch):
+        self.open, self.inside, savez = threading.Event(), threading.Event(), np.savez
+
+        def slow(stream, **arrays):
+            self.inside.set()
+            assert self.open.wait(30)
+            savez(stream, **arrays)
+
+        monkeypatch.setattr(np, "savez", slow)
+
+
+def test_saving_returns_at_once_and_at_most_one_write_is_in_flight(run, monkeypatch):
+    gate = Gate(monkeypatch)
+    with checkpoint.Keeper(run, 9) as keeper:
+        keeper.save(1, content(1), best=False)
+        assert gate.inside.wait(30)
+        assert run.checkpoints() == []
+        keeper.check()  # does not wait
+        second = threading.Thread(target=lambda: keeper.save(2, content(2), best=False))
+        second.start()
+        second.join(0.2)
+        assert second.is_alive()
+        gate.open.set()
+        second.join(30)
+        assert [path.name for path in run.checkpoints()][:1] == ["step-000000001.npz"]
+    assert [path.name for path in run.checkpoints()] == ["step-000000001.npz", "step-000000002.npz"]
+
+
+@pytest.fixture
+def no_room():
+    """Files of at most 4 kB for this process, as a quota or a full disk has it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def large(step):
+    return Checkpoint({"model/000/w": np.full(5000, step, np.float32)}, {"step": step})
+
+
+@pytest.mark.usefixtures("no_room")
+def test_a_write_that_fails_is_raised_at_the_next_look_and_keeps_what_there_is(run, caplog):
+    message = r"step-000000002\.npz: cannot be written \(File too large\)$"
+    with checkpoint.Keeper(run, 1) as keeper:
+        keeper.save(1, content(1), best=True)
+        keeper.save(2, large(2), best=True)
+        keeper.settle()
+        with pytest.raises(WriteError, match=message):
+            keeper.check()
+        keeper.save(2, large(2), best=True)
+        with pytest.raises(WriteError, match=message):
+            keeper.save(3, content(3), best=False)
+    keeper = checkpoint.Keeper(run, 1)
+    keeper.save(2, large(2), best=True)
+    with pytest.raises(WriteError, match=message):  # at the end at the latest
+        keeper.__exit__(None, None, None)
+    keeper = checkpoint.Keeper(run, 1)
+    keeper.save(2, large(2), best=True)
+    keeper.__exit__(ValueError, ValueError("what ended the run"), None)  # which is not hidden
+    assert "step-000000002.npz: cannot be written" in caplog.text
+    assert sorted(path.name for path in (run.path / "checkpoints").iterdir()) == [
+        "best.npz",
+        "step-000000001.npz",
+    ]
+    assert checkpoint.load_newest(run)[1].state == {"step": 1}
+
+
+def test_after_a_restore_the_files_are_those_of_a_writer_that_was_not_killed(run):
+    with checkpoint.Keeper(run, 9) as keeper:
+        for step in (1, 2, 3, 4):
+            keeper.save(step, content(step), best=step == 1)
+    truncate(run.checkpoints()[-1])
+    path, found = checkpoint.load_newest(run)
+    assert found.state == {"step": 3}
+    checkpoint.Keeper(run, 2).follow(path, best=True)  # killed before it was marked and the old ones removed
+    assert [path.name for path in run.checkpoints()] == ["step-000000002.npz", "step-000000003.npz"]
+    assert checkpoint.load(run.path / "checkpoints" / checkpoint.BEST).state == {"step": 3}

@@ -477,6 +477,9 @@ def test_a_run_that_diverges_says_so_and_keeps_its_last_good_checkpoint(run, res
     assert "\n" not in message
     assert "became" in message
     assert "optimizer.lr (now 1e+12)" in message
+    assert re.search(
+        r"; first not finite: the output of \w+ in step \d+ \(batch \d of epoch 2\): try", message
+    )
     assert str(kept) in message
     assert kept.read_bytes() == before
     status = good.status()
@@ -593,6 +596,7 @@ def test_a_finished_run_that_is_resumed_stays_as_it_was(run, resume, tmp_path):
     done = run(tmp_path / "run", "training.epochs=1")
     metrics = (done.path / runs.METRICS).read_text()
     weights = [weight.numpy() for weight in done.model().weights]
+    (done.path / runs.METRICS).write_text("damaged")  # the checkpoint has the rows too
     again = resume(done.path)
     assert (again.path / runs.METRICS).read_text() == metrics
     assert all(np.array_equal(w.numpy(), old) for w, old in zip(again.model().weights, weights, strict=True))
