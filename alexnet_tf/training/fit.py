@@ -49,7 +49,7 @@ class Fit:
         self.timing = Table(self.run.path / runs.TIMING, runs.TIMING_COLUMNS, [])
         self.stop_signal = StopSignal()
 
-    def restore(self, *, changed: bool) -> None:  # noqa: ARG002 - nothing is kept that a change could touch
+    def restore(self, *, changed: bool) -> None:
         """Begin anew: a fit that was interrupted leaves nothing to go on from."""
 
     def train(self) -> None:
