@@ -13,31 +13,20 @@ import tensorflow as tf
 from alexnet_tf import data, runs
 from alexnet_tf.config import Config, checkpoint_interval
 from alexnet_tf.evaluation import Evaluator, Scores, distribute
-from alexnet_tf.runs import RunError, RunFolder, State, Table
+from alexnet_tf.runs import RunError, RunFolder, State, Stopped, Table
 from alexnet_tf.training import checkpoint
 from alexnet_tf.training.optimizer import REST, set_frozen_groups, set_group_rates
 from alexnet_tf.training.schedule import Schedule
 from alexnet_tf.training.signals import StopSignal
 from alexnet_tf.training.step import TrainStep
+from alexnet_tf.training.workers import Team
 
-LOG_SECONDS = 0.2
-"""Batch logs are read from the device at most this often: reading waits for it."""
 STATUS_SECONDS = 3.0
 """`status.json` is written at most this often within an epoch."""
 
 
 class DivergedError(RunError):
     """The loss is no longer a finite number."""
-
-
-class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
-    """A signal ended the run after its state was saved."""
-
-    exit_status = runs.STOPPED
-
-    def __init__(self, run: RunFolder, step: int) -> None:
-        super().__init__(f"stopped at step {step}; go on with: alexnet train resume={run.path}")
-        self.run = run
 
 
 @dataclass
@@ -60,13 +49,14 @@ class Counters:
 
 @dataclass
 class Loop:
-    """The parts of a run, and the loop over them."""
+    """The parts of a run, and the loop over them; every worker of a run goes through it, and the chief alone writes."""
 
     run: RunFolder
     config: Config
     source: data.DataSource
     statistics: data.Statistics | None
     strategy: tf.distribute.Strategy
+    team: Team
     model: keras.Model
     optimizer: keras.optimizers.Optimizer
     schedule: Schedule
@@ -102,7 +92,8 @@ class Loop:
         """
         self._write_status(State.running, since=runs.now(), since_step=self.counters.step, pid=os.getpid())
         self.follow_schedule()  # before any callback, which may set another rate
-        with self.stop_signal:
+        self._start_together()
+        with self.stop_signal, self.team.watchdog:
             self.callbacks.on_train_begin()
             try:
                 if self.counters.step == 0 and self.config.training.probe.every:
@@ -112,6 +103,15 @@ class Loop:
             finally:
                 self.callbacks.on_train_end()
         self.finish()
+
+    def _start_together(self) -> None:
+        """Wait for workers that have more to prepare, and see that all go on from the same checkpoint."""
+        step = self.counters.step
+        if self.team.sum([step])[0] != step * self.team.count:
+            raise RunError(
+                f"{self.run.path}: the workers do not all find the checkpoint of step {step} there; expected the run "
+                f"on a file system that they share"
+            )
 
     def finished(self) -> bool:
         """Whether there is nothing more to do."""
@@ -127,13 +127,15 @@ class Loop:
         batches = iter(distribute(self.strategy, self.batches(epoch, first)))
         for index in range(first, last):
             started = time.perf_counter()
+            self.team.watchdog.doing("reading a batch")
             images, labels, _ = next(batches)
+            self.team.watchdog.doing(f"in step {c.step + 1}, which waits for every worker,")
             self.follow_schedule()
             self.callbacks.on_train_batch_begin(index)
             self.totals = self.train_step(images, labels, tf.constant(c.step, tf.int64), self.totals)
             c.step += 1
             # The probe's time is not training's: wait for the device before it, so that the clock has all of the step.
-            due = started - self.read_at > LOG_SECONDS or index + 1 == last or self._due("probe")
+            due = self.team.meets(c.step, self.read_at) or index + 1 == last or self._due("probe")
             if due:
                 self.read_totals()
             elapsed = time.perf_counter() - started
@@ -143,20 +145,20 @@ class Loop:
                 self.refresh_logs()
             self.callbacks.on_train_batch_end(index, self.logs)
             if index + 1 < last:
-                self.within_epoch()
+                self.within_epoch(met=due)
             elif self._due("probe"):
                 self.probe()
             if c.stop_reason:
                 break
         self.end_epoch()
 
-    def within_epoch(self) -> None:
-        """Probe, save and stop where that is due between two steps."""
+    def within_epoch(self, *, met: bool) -> None:
+        """Probe, save and stop where that is due between two steps; workers ask each other where they `met`."""
         if self._due("probe"):
             self.probe()
         if self._due("checkpoint"):
             self.save()
-        if self.stop_signal.received:
+        if (met or self.team.count == 1) and self._asked_to_stop():
             self.stop()
         if time.perf_counter() - self.status_at > STATUS_SECONDS:
             self._write_status(State.running)
@@ -173,10 +175,9 @@ class Loop:
             self.record("validation", scores, rate)
             logs |= {f"val_{name}": value for name, value in _logs(scores).items()}
             best = self._judge(scores.top1_error)
-        self.metrics.save()
-        self.timing.save()
+        self._save_tables()
         self.callbacks.on_epoch_end(self.epoch - 1, logs)
-        if self.model.stop_training:
+        if self.team.any(self.model.stop_training, c.step):
             c.stop_reason = c.stop_reason or "a callback stopped the training"
         if c.step % self.steps_per_epoch == 0:
             c.totals, c.epoch_seconds = [0.0] * 4, 0.0
@@ -184,8 +185,12 @@ class Loop:
         if self.interval and (best or self.finished() or self._due("checkpoint")):
             self.save(best=best)
         self._write_status(State.running)
-        if self.stop_signal.received and not self.finished():
+        if not self.finished() and self._asked_to_stop():
             self.stop()
+
+    def _asked_to_stop(self) -> bool:
+        """Whether a signal came to any worker."""
+        return self.team.any(self.stop_signal.received is not None, self.counters.step)
 
     @property
     def epoch(self) -> int:
@@ -209,13 +214,18 @@ class Loop:
 
     def finish(self) -> None:
         """Write the final model and the status."""
+        if self.team.chief:
+            self._write_model()
+        self._write_status(State.finished, reason=self.counters.stop_reason or f"{self.epoch} epochs done")
+        self.team.wait()  # a worker that ends ends the others
+
+    def _write_model(self) -> None:
         path = self.run.path / runs.MODEL
         temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
         # A second functional model over the same layers: what serves needs neither optimizer nor loss.
         keras.Model(self.model.inputs, self.model.outputs, name=self.model.name).save(temporary)
         temporary.replace(path)
         runs.write_json(self.run.path / runs.ENVIRONMENT, {**self.run.environment(), "end": runs.now()})
-        self._write_status(State.finished, reason=self.counters.stop_reason or f"{self.epoch} epochs done")
 
     # ------------------------------------------------------------------------------------------- measuring
 
@@ -232,6 +242,7 @@ class Loop:
                 epoch=epoch,
                 batch_size=config.training.batch_size,
                 first_step=first_step,
+                share=self.team.share,
             )
         ids = data.epoch_ids(self.source, config.seed, 0)[: count * config.training.batch_size]
         return self._eval_batches("train", ids, config.training.batch_size).skip(first_step)
@@ -254,6 +265,7 @@ class Loop:
             self.statistics,
             batch_size=math.ceil(size / replicas) * replicas,
             ids=ids,
+            share=self.team.share,
         )
 
     def probe(self) -> None:
@@ -345,8 +357,9 @@ class Loop:
         arrays = checkpoint.capture(self.variables())
         if not all(np.isfinite(arrays[name]).all() for name in arrays if name.startswith("model/")):
             raise self._diverged("a weight", "infinite")
-        self.metrics.save()
-        self.timing.save()
+        if not self.team.chief:
+            return
+        self._save_tables()
         state = {
             "counters": vars(self.counters),
             "schedule": self.schedule.state(),
@@ -354,6 +367,11 @@ class Loop:
         }
         content = checkpoint.Checkpoint(arrays, state)
         self.keeper.save(self.counters.step, content, best=best)
+
+    def _save_tables(self) -> None:
+        if self.team.chief:
+            self.metrics.save()
+            self.timing.save()
 
     def restore(self, *, changed: bool) -> None:
         """Continue from the newest checkpoint, if there is one; nothing is written.
@@ -385,14 +403,17 @@ class Loop:
     def stop(self) -> None:
         """Save and leave."""
         received = self.stop_signal.received
-        assert received is not None
+        what = received.name if received else "a signal to another worker"
         self.save()
-        self._write_status(State.stopped, reason=f"{received.name} at step {self.counters.step}")
+        self._write_status(State.stopped, reason=f"{what} at step {self.counters.step}")
+        self.team.wait()
         raise Stopped(self.run, self.counters.step)
 
     def _write_status(self, state: State, **values: object) -> None:
         c = self.counters
         self.status_at = time.perf_counter()
+        if not self.team.chief:
+            return
         self.run.write_status(
             state,
             step=c.step,

@@ -1,5 +1,6 @@
 """Training, told from top to bottom: folder, process, data, model, loop."""
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,14 +15,16 @@ from alexnet_tf.config import Config, ConfigError, from_dict, to_yaml
 from alexnet_tf.config.schema import Precision
 from alexnet_tf.evaluation import Evaluator
 from alexnet_tf.inference import Run
-from alexnet_tf.runs import RunFolder, State
+from alexnet_tf.launching import starts_workers, train_in_workers
+from alexnet_tf.runs import RunFolder, State, Stopped
 from alexnet_tf.training.callbacks import MLflow, TensorBoard, make_progress
-from alexnet_tf.training.loop import Loop, Stopped
+from alexnet_tf.training.loop import Loop
 from alexnet_tf.training.optimizer import check_groups, frozen_groups, group_rates, make_optimizer
 from alexnet_tf.training.schedule import make_schedule
 from alexnet_tf.training.start import start_from
 from alexnet_tf.training.step import make_train_step
 from alexnet_tf.training.strategy import configure_process, make_strategy
+from alexnet_tf.training.workers import Team, explain_error
 
 DTYPES = {
     Precision.float32: "float32",
@@ -59,7 +62,7 @@ def train(
 
     Args:
         config: As `compose` gives it. With `resume` set, the run of that folder goes on with its own config.
-        callbacks: Keras callbacks of your own; batch logs are refreshed at most five times a second.
+        callbacks: Keras callbacks of your own, in every worker; batch logs are refreshed at most five times a second.
         overrides: What was typed, to be kept with the run. On a resume the rest of `config` does not count: what is
             to change in the run's own config stands here, such as `["training.epochs=20"]`.
 
@@ -76,31 +79,43 @@ def train(
         raise ConfigError(
             f"study.name={config.study.name}: a study is a sweep, came to one run; use the command with hydra.mode=MULTIRUN"
         )
+    if starts_workers(config, overrides):
+        if callbacks:
+            raise ConfigError(
+                "callbacks: expected none with strategy.local_workers, whose workers are other processes"
+            )
+        return Run(train_in_workers(config, overrides).path)
     changes = [text for text in overrides if text.partition("=")[0] != "resume"]
     folder, config = _resumed(config.resume, changes) if config.resume else (None, config)
     configure_process(config)
+    strategy = make_strategy(config.strategy, config.training)
+    team = Team(strategy, config.strategy.timeout_seconds)
     source = data.load_source(config.data)
     config = _complete(config, source)
     # All that can be wrong with the config shows before a new run has a folder, or an old one is touched.
-    strategy = make_strategy(config.strategy, config.training.batch_size)
     steps_per_epoch = _steps_per_epoch(config, source)
     network, optimizer = _build(config, strategy)
     if config.init_from and not (folder and folder.checkpoints()):
         start_from(network, config.init_from)
-    ours = folder is None  # what refuses to go on with a run must leave that run's status alone
-    folder = folder or _new_folder(config, overrides)
-    with runs.locked(folder.path, "another process is training this run. Expected one at a time"):
+    # What refuses to go on with a run must leave that run's status alone.
+    ours = folder is None and team.chief
+    folder = folder or _new_folder(config, overrides, team)
+    with _lock(folder, team):
         try:
-            loop = _prepare(folder, config, source, strategy, network, optimizer, steps_per_epoch, callbacks)
+            loop = _prepare(
+                folder, config, source, strategy, team, network, optimizer, steps_per_epoch, callbacks
+            )
             loop.restore(changed=bool(changes))
-            ours = True
-            folder.remove_remains()
-            _write_facts(folder, config, source, strategy)
+            ours = team.chief
+            if team.chief:
+                folder.remove_remains()
+                _write_facts(folder, config, source, strategy)
+                team.watchdog.on_end = lambda reason: folder.write_status(State.failed, reason=reason)
             loop.train()
         except Stopped:
             raise
         except BaseException as error:
-            known = data.explain_error(error, source)
+            known = data.explain_error(error, source) or explain_error(error, team)
             if ours:
                 reason = " ".join(str(known or error).split()) or type(error).__name__
                 folder.write_status(State.failed, reason=reason)
@@ -110,13 +125,21 @@ def train(
     return Run(folder.path)
 
 
-def _new_folder(config: Config, overrides: Sequence[str]) -> RunFolder:
-    path = (
-        Path(config.run_dir)
-        if config.run_dir
-        else runs.new_folder(Path("runs"), f"{config.model.name}_{config.data.name}")
+def _new_folder(config: Config, overrides: Sequence[str], team: Team) -> RunFolder:
+    """The chief makes it, and the others hear where it is."""
+    if not team.chief:
+        return RunFolder(Path(team.from_chief("")))
+    folder = RunFolder.new(
+        config.run_dir, f"{config.model.name}_{config.data.name}", to_yaml(config), overrides
     )
-    return RunFolder.create(path, to_yaml(config), overrides)
+    team.from_chief(str(folder.path.absolute()) if team.count > 1 else "")
+    return folder
+
+
+def _lock(folder: RunFolder, team: Team) -> contextlib.AbstractContextManager[None]:
+    if not team.chief:
+        return contextlib.nullcontext()
+    return runs.locked(folder.path, "another process is training this run. Expected one at a time")
 
 
 def _resumed(path: str, changes: Sequence[str]) -> tuple[RunFolder, Config]:
@@ -197,6 +220,7 @@ def _prepare(
     config: Config,
     source: data.DataSource,
     strategy: tf.distribute.Strategy,
+    team: Team,
     network: keras.Model,
     optimizer: keras.optimizers.Optimizer,
     steps_per_epoch: int,
@@ -206,11 +230,7 @@ def _prepare(
     training = config.training
     total_steps = training.steps or training.epochs * steps_per_epoch
     epochs = math.ceil(total_steps / steps_per_epoch)
-    watchers = make_progress(training.progress, epochs, steps_per_epoch, total_steps)
-    if training.tensorboard:
-        watchers.append(TensorBoard(folder.path / "events", folder.overrides()))
-    if training.mlflow:
-        watchers.append(MLflow(folder, config))
+    watchers = _watchers(folder, config, epochs, steps_per_epoch, total_steps) if team.chief else []
     callback_list = keras.callbacks.CallbackList(
         [*watchers, *callbacks], model=network, epochs=epochs, steps=steps_per_epoch
     )
@@ -218,8 +238,9 @@ def _prepare(
         run=folder,
         config=config,
         source=source,
-        statistics=_statistics(folder, config, source),
+        statistics=_statistics(folder, config, source, team),
         strategy=strategy,
+        team=team,
         model=network,
         optimizer=optimizer,
         schedule=make_schedule(
@@ -230,20 +251,40 @@ def _prepare(
             frozen_groups(config.optimizer),
         ),
         train_step=make_train_step(network, optimizer, strategy, training, config.seed),
-        evaluator=Evaluator(network, strategy, eager=training.eager),
+        evaluator=Evaluator(
+            network,
+            strategy,
+            eager=training.eager,
+            after_batch=lambda: team.watchdog.doing(
+                "in a batch of the evaluation, which waits for every worker,"
+            ),
+        ),
         callbacks=callback_list,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
     )
 
 
-def _statistics(folder: RunFolder, config: Config, source: data.DataSource) -> data.Statistics | None:
+def _watchers(
+    folder: RunFolder, config: Config, epochs: int, steps_per_epoch: int, total_steps: int
+) -> list[keras.callbacks.Callback]:
+    watchers = make_progress(config.training.progress, epochs, steps_per_epoch, total_steps)
+    if config.training.tensorboard:
+        watchers.append(TensorBoard(folder.path / "events", folder.overrides()))
+    if config.training.mlflow:
+        watchers.append(MLflow(folder, config))
+    return watchers
+
+
+def _statistics(
+    folder: RunFolder, config: Config, source: data.DataSource, team: Team
+) -> data.Statistics | None:
     """The statistics of the training split: the run's own on a resume, else computed or cached, and stored."""
     path = folder.path / runs.STATISTICS
     if path.exists():
         return data.Statistics.load(path)
     statistics = data.compute_statistics(source, config.augment)
-    if statistics is not None:
+    if statistics is not None and team.chief:
         statistics.save(path)
     return statistics
 
