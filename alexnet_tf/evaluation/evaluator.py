@@ -61,9 +61,9 @@ def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset) -> An
         strategy: Of one worker or of several, each of which calls this with its own rows (`data.Share`).
         batches: As `data.train_batches` and `data.eval_batches` make them, their second component of static shape.
     """
-    replicas = len(strategy.extended.worker_devices)
     if strategy.num_replicas_in_sync == 1:
         return batches
+    replicas = len(strategy.extended.worker_devices)
     rows = batches.element_spec[1].shape[0] // replicas
     own = batches if replicas == 1 else batches.rebatch(rows, drop_remainder=True)
     # All workers have as many batches, of full size: to ask each other before each whether there is one is for nothing.

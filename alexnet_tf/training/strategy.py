@@ -40,7 +40,7 @@ def configure_process(config: Config) -> None:
 def _split_cpu(count: int) -> None:
     cpu = tf.config.list_physical_devices("CPU")[0]
     present = tf.config.get_logical_device_configuration(cpu)
-    if present is None or len(present) != count:
+    if present is None or len(present) < count:  # some of those that are there will do
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
 
 
