@@ -5,6 +5,7 @@ values with commas between them.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import tensorflow as tf
 from alexnet_tf import data
 from alexnet_tf.config import Config, compose, from_dict, to_dict
 from alexnet_tf.evaluation import distribute
+from alexnet_tf.launching import CLUSTER
 from alexnet_tf.training import checkpoint, loop, train, trainer, workers
 from alexnet_tf.training.step import make_train_step
 from alexnet_tf.training.strategy import make_strategy
@@ -95,6 +97,7 @@ def gradients(states: list[Path], *values: str) -> list[dict]:
     statistics = data.compute_statistics(source, config.augment)
     model, optimizer = trainer._build(config, strategy)
     step_function = make_train_step(model, optimizer, strategy, config.training, config.seed)
+    steps = data.num_train_steps(source, config.training.batch_size)
     answer = []
     for path in states:
         content = checkpoint.load(path)
@@ -104,7 +107,7 @@ def gradients(states: list[Path], *values: str) -> list[dict]:
             velocity.assign(tf.zeros_like(velocity))
         step = content.state["counters"]["step"]
         batches = data.train_batches(
-            source, config.augment, statistics, seed=config.seed, epoch=step // 6, first_step=step % 6,
+            source, config.augment, statistics, seed=config.seed, epoch=step // steps, first_step=step % steps,
             batch_size=config.training.batch_size, share=team.share,
         )  # fmt: skip
         images, labels, _ = next(iter(distribute(strategy, batches)))
@@ -145,7 +148,11 @@ def main(folder: Path, steps: int, *cases: str) -> None:
     paths = sorted((states / "checkpoints").glob("step-*.npz"))
     for case in cases:
         answer["gradients"][case] = gradients(paths, *case.split(","))
-    index = json.loads(__import__("os").environ.get("TF_CONFIG", '{"task": {"index": 0}}'))["task"]["index"]
+    config = everything()
+    answer["steps_per_epoch"] = data.num_train_steps(
+        data.load_source(config.data), config.training.batch_size
+    )
+    index = json.loads(os.environ.get(CLUSTER, '{"task": {"index": 0}}'))["task"]["index"]
     (folder / f"answer-{index}.json").write_text(json.dumps(answer))
 
 
