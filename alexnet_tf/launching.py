@@ -99,7 +99,8 @@ def _strategy(config: Config, overrides: Sequence[str]) -> StrategyConfig:
     """The strategy of a run, or of the one to go on with."""
     if config.resume is None:
         return config.strategy
-    return from_dict(RunFolder.open(config.resume).config_dict(), _changes(overrides)).strategy
+    changes = [text for text in _changes(overrides) if text.startswith("strategy.")]
+    return from_dict(RunFolder.open(config.resume).config_dict(), changes).strategy
 
 
 def _changes(overrides: Sequence[str]) -> list[str]:

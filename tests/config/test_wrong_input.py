@@ -176,6 +176,26 @@ WRONG = [
         ["training.batch_size=2", "multiple of the 4 replicas"],
     ),
     ("strategy.logical_devices=4 training.batch_size=6", ["training.batch_size=6", "multiple of the 4 replicas"]),
+    (
+        "strategy=mirrored strategy.logical_devices=4 training.accumulate=3",
+        ["training.batch_size=128", "multiple of the 4 replicas times training.accumulate=3"],
+    ),
+    ("training.accumulate=3", ["training.batch_size=128", "multiple of 1 replica times training.accumulate=3"]),
+    (
+        "model=alexnet_bn data=cifar10 augment=paper training.accumulate=2",
+        ["training.accumulate=2", "expected 1", "model=alexnet_bn has BatchNorm"],
+    ),
+    ("strategy.local_workers=2", ["strategy.local_workers=2", "expected strategy=multi_worker", "strategy=auto"]),
+    (
+        "strategy=multi_worker strategy.logical_devices=2",
+        ["strategy.logical_devices=2", "expected null", "strategy.local_workers"],
+    ),
+    (
+        "strategy=multi_worker strategy.local_workers=3",
+        ["training.batch_size=128", "multiple of the 3 replicas"],
+    ),
+    ("strategy.timeout_seconds=0", ["strategy.timeout_seconds=0", "more than 0"]),
+    ("data.stream_parts=0", ["data.stream_parts=0", "at least 1"]),
     ("training.eager=true training.jit_compile=true", ["training.eager", "training.jit_compile"]),
     ("training.deterministic=true training.jit_compile=true", ["training.deterministic", "max pooling"]),
     ("training.probe.stop_below=0.1", ["training.probe.stop_below", "training.probe.every=0"]),

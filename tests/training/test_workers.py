@@ -91,7 +91,7 @@ def test_workers_need_a_cluster(monkeypatch) -> None:
         monkeypatch.delenv(name)
     monkeypatch.delenv(CLUSTER, raising=False)
     with pytest.raises(
-        ConfigError, match=r"expected TF_CONFIG, the variables of a Slurm step .* local_workers=N"
+        ConfigError, match=r"expected TF_CONFIG, the variables of a Slurm step .* strategy.local_workers=N"
     ):
         workers.join_cluster(1.0)
 
@@ -183,7 +183,7 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, list[dict]
 def test_everything_on_two_workers_is_one_result(campaign) -> None:
     alone, answers = campaign
     (one,) = alone["runs"].values()
-    assert np.mean(one["losses"][-3:]) < one["losses"][0] / 2
+    assert np.mean(one["losses"][-5:]) < one["losses"][0] / 2
     for answer in answers:
         for case, run in answer["runs"].items():
             assert run["replicas"] == 2
