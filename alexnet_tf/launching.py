@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from alexnet_tf.config import Config, ConfigError, from_dict, to_yaml
 from alexnet_tf.config.schema import StrategyConfig
@@ -25,6 +25,7 @@ FAILED_SECONDS = 5.0
 """When a worker has failed, the others have so long to say why themselves; then they are killed."""
 ENDED_SECONDS = 60.0
 """When a worker has come to its proper end, the others must follow within so long."""
+LOOK_SECONDS = 0.1
 WRONG_USE, HUNG = 2, 124
 """Exit statuses of workers; the second stands for one that had to be killed because it did not end."""
 
@@ -162,20 +163,21 @@ def _run(
         for worker in workers:
             worker.send_signal(number)
 
-    with handling(forward), _ended_at_last(workers), contextlib.ExitStack() as stack:
+    with handling(forward), contextlib.ExitStack() as stack, _ended_at_last(workers):
         for index, environment in enumerate(environments):
-            # A session of its own and a pipe as input: see `studies.sweep`.
+            log = stack.enter_context(_log(folder, index).open("ab"))
+            # A session of its own and a pipe as input: see `studies.sweep`. Its output is a file, which outlives us.
             worker = subprocess.Popen(
                 command,
                 env=environment,
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
             workers.append(worker)
             stack.enter_context(worker)
-            stack.enter_context(_merging(index, worker.stdout, _log(folder, index)))
+            stack.enter_context(_shown(index, worker, _log(folder, index), log.tell()))
             if received:  # while it started
                 worker.send_signal(received[-1])
         codes = _wait(workers)
@@ -193,21 +195,24 @@ def _ended_at_last(workers: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]
 
 
 @contextlib.contextmanager
-def _merging(index: int, output: IO[bytes] | None, path: Path) -> Iterator[None]:
-    """Write a worker's lines to its log, and on our terminal with its number before them, until they end."""
-    assert output is not None
+def _shown(index: int, worker: subprocess.Popen[bytes], path: Path, start: int) -> Iterator[None]:
+    """Show a worker's lines on our terminal with its number before them, from a place of its log on until it ends."""
 
-    def copy() -> None:
-        with path.open("ab") as log:
-            for line in output:
-                log.write(line)
-                log.flush()
-                text = line.decode(errors="replace").rstrip()
-                if text and not NOTICE.match(text):
-                    sys.stdout.write(f"[worker {index}] {text}\n")
-                    sys.stdout.flush()
+    def follow() -> None:
+        rest = b""
+        with path.open("rb") as log:
+            log.seek(start)
+            ended = False
+            while not ended:
+                time.sleep(LOOK_SECONDS)
+                ended = worker.poll() is not None  # before the last look
+                *lines, rest = (rest + log.read()).split(b"\n")
+                for line in [*lines, *([rest] if ended else [])]:
+                    text = line.decode(errors="replace").rstrip()
+                    if text and not NOTICE.match(text):
+                        print(f"[worker {index}] {text}\n", end="", flush=True)
 
-    thread = threading.Thread(target=copy, name=f"output of worker {index}", daemon=True)
+    thread = threading.Thread(target=follow, name=f"output of worker {index}", daemon=True)
     thread.start()
     yield
     thread.join()
@@ -222,7 +227,7 @@ def _wait(workers: Sequence[subprocess.Popen[bytes]]) -> dict[int, int]:
     codes: dict[int, int] = {}
     deadline = float("inf")
     while len(codes) < len(workers) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(LOOK_SECONDS)
         for index, worker in enumerate(workers):
             code = worker.poll()
             if code is not None and index not in codes:

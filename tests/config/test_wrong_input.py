@@ -51,7 +51,7 @@ WRONG = [
     ("data=cifar", ["data=cifar", "cifar10, cifar100", "did you mean cifar10?"]),
     ("optimizer=sdg", ["optimizer=sdg", "adam, caffe, code2012, owt, paper, sgd"]),
     ("schedule=plateu", ["schedule=plateu", "did you mean plateau?"]),
-    ("strategy=tpu", ["strategy=tpu", "auto, mirrored, one_device"]),
+    ("strategy=tpu", ["strategy=tpu", "auto, mirrored, multi_worker, one_device"]),
     ("augment=non", ["augment=non", "center, cifar"]),
     ("experiment=relu_vs_tahn", ["experiment=relu_vs_tahn", "did you mean relu_vs_tanh"]),
     ("model=vgg16 model.application=vgg19", ["model.application=vgg19", "vgg16, resnet50"]),

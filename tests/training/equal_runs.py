@@ -62,7 +62,7 @@ class Losses(keras.callbacks.Callback):
 
 def run_once(folder: Path, steps: int, *values: str) -> dict:
     """Losses of all steps, what `metrics.csv` says, and the ids that each replica here saw in each step."""
-    workers.MEETING_SECONDS = loop.STATUS_SECONDS = 0.0  # so that every step's sums are read
+    workers.MEETING_SECONDS = 0.0  # so that every step's sums are read
     seen: list[list[list[int]]] = []
 
     def recording(strategy, batches):

@@ -294,7 +294,7 @@ def test_a_frozen_worker_ends_all(tmp_path, index) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_signal_stops_all_after_the_same_step(tmp_path, alexnet, kind) -> None:
     launched = Launched(tmp_path)
     pids = launched.workers()
