@@ -299,7 +299,7 @@ def test_a_signal_stops_all_after_the_same_step(tmp_path, alexnet, kind) -> None
     launched = Launched(tmp_path)
     pids = launched.workers()
     launched.child.send_signal(kind)
-    said = launched.end(BOUND)
+    said = launched.end(60.0)
     assert launched.child.returncode == 75
     status = RunFolder.open(launched.run).status()
     assert status["state"] == "stopped"
