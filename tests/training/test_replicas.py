@@ -20,7 +20,7 @@ ONE, TWO, FOUR, PARTS = (
 )
 CASES = (FOUR, ONE, TWO, PARTS)  # first the one that needs the most devices, which TensorFlow then keeps
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,7 @@ VALUES = (
     "training.probe.every=5",
     "training.probe.examples=101",
 )
+pytestmark = pytest.mark.timeout(1200)  # processes that share two cores
 LAUNCH = ("strategy=multi_worker", "strategy.local_workers=2")
 BOUND = 20.0
 """Seconds within which all must have ended; `FAILED_SECONDS` and some more on a busy machine."""
@@ -171,7 +172,7 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, list[dict]
         for index in range(2)
     ]
     try:
-        printed = [child.communicate(timeout=250)[0] for child in children]
+        printed = [child.communicate(timeout=900)[0] for child in children]
     finally:
         for child in children:
             child.kill()
