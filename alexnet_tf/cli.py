@@ -6,7 +6,6 @@ Everything heavy is imported inside the verbs, so that `alexnet --help` answers 
 import contextlib
 import json
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,11 +19,6 @@ if TYPE_CHECKING:
 
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
 """Exit statuses; others come with the errors, such as 75 stopped by a signal after saving."""
-
-NOTICE = re.compile(
-    r"[IWE]\d{4} \d\d:|WARNING: All log messages before absl|To enable the following instructions"
-)
-"""A log line of TensorFlow's C++ libraries."""
 
 app = typer.Typer(
     name="alexnet",
@@ -404,8 +398,9 @@ def _check_options(arguments: list[str]) -> None:
 
 
 def _train(config: "Config", overrides: list[str]) -> None:
-    """Train in this process and say where the result is."""
+    """Train in this process, or in workers of its own, and say where the result is."""
     from alexnet_tf.config import check_installed
+    from alexnet_tf.launching import starts_workers, train_in_workers
 
     if config.resume:
         _check_runs(Path(config.resume))
@@ -414,6 +409,9 @@ def _train(config: "Config", overrides: list[str]) -> None:
             _check_runs(Path(config.init_from))
         check_installed(config.model)
         _print_config(config)
+    if starts_workers(config, overrides):
+        print(f"report: alexnet report {train_in_workers(config, overrides).path}")
+        return
     _import_tensorflow()
     from alexnet_tf import training
 
@@ -493,6 +491,8 @@ def _import_tensorflow() -> None:
     What its C++ libraries print while they load goes to a file; lines that are no log lines are printed afterwards,
     and with the variable `TF_CPP_MIN_LOG_LEVEL` at 0 or 1 nothing is held back.
     """
+    from alexnet_tf.processes import NOTICE
+
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1"):
         return

@@ -99,6 +99,16 @@ class WriteError(RunError, OSError):
         return f"{self.filename}: cannot be written ({self.strerror})"
 
 
+class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
+    """A signal ended the run after its state was saved."""
+
+    exit_status = STOPPED
+
+    def __init__(self, run: "RunFolder", step: int) -> None:
+        super().__init__(f"stopped at step {step}; go on with: alexnet train resume={run.path}")
+        self.run = run
+
+
 class State(StrEnum):
     """Where a run stands."""
 
@@ -371,6 +381,11 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"run_dir={path}: cannot be written ({error.strerror})") from error
         return cls(path)
+
+    @classmethod
+    def new(cls, path: str | None, name: str, config: str, overrides: Iterable[str]) -> "RunFolder":
+        """Make the folder of a new run at `path`, or one under `runs/` that is called by the time and `name`."""
+        return cls.create(Path(path) if path else new_folder(Path("runs"), name), config, overrides)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "RunFolder":

@@ -14,23 +14,36 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 MAY_IMPORT = {
     "config": set(),
     "runs": set(),
+    "processes": set(),
+    "launching": {"config", "runs", "processes"},
     "data": {"config"},
     "model": {"config"},
     "inference": {"config", "runs", "data", "model"},
     "evaluation": {"config", "runs", "data", "model", "inference"},
     "classical": {"config", "runs"},
-    "training": {"config", "runs", "data", "model", "classical", "evaluation", "inference"},
+    "training": {"config", "runs", "data", "model", "classical", "evaluation", "inference", "launching"},
     "importing": {"config", "runs", "data", "model", "inference"},
-    "studies": {"config", "runs"},
+    "studies": {"config", "runs", "processes"},
     "export": {"config", "runs", "data", "model", "inference"},
     "fidelity": {"config", "data", "model", "training"},
     "visualize": {"config", "runs", "data", "model", "inference"},
     "bench": {"config", "runs", "data", "model", "inference", "evaluation", "training", "studies", "export", "visualize"},
-    "cli": {"config", "runs", "data", "model", "inference", "evaluation", "importing", "training", "studies", "export", "fidelity", "visualize", "bench"},
+    "cli": {"config", "runs", "processes", "launching", "data", "model", "inference", "evaluation", "importing", "training", "studies", "export", "fidelity", "visualize", "bench"},
     "__init__": {"config", "inference", "model", "training"},
     "__main__": {"cli"},
 }  # fmt: skip
-WITHOUT_TENSORFLOW = {"config", "runs", "classical", "importing", "studies", "cli", "__init__", "__main__"}
+WITHOUT_TENSORFLOW = {
+    "config",
+    "runs",
+    "processes",
+    "launching",
+    "classical",
+    "importing",
+    "studies",
+    "cli",
+    "__init__",
+    "__main__",
+}
 HEAVY = {"tensorflow", "keras", "tensorflow_datasets"}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from alexnet_tf.config.schema import (
     Activation,
     AdamConfig,
+    Application,
     ApplicationConfig,
     AugmentConfig,
     BiasInit,
@@ -34,6 +35,7 @@ from alexnet_tf.config.schema import (
     StagedModelConfig,
     StageKind,
     StepsConfig,
+    StrategyConfig,
     StudyConfig,
     TableConfig,
 )
@@ -41,7 +43,7 @@ from alexnet_tf.config.schema import (
 STAGE_PARTS = ("activation", "norm", "map_norm", "pool")
 APPLICATION_SIZE = 32
 """The smallest input of VGG-16 and ResNet-50, which halve it five times."""
-STRATEGIES = ("auto", "one_device", "mirrored")
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 METHODS = ("bilinear", "bicubic", "area", "nearest", "lanczos3")
 SPLITS = ("probe", "train", "validation")
 VIEWS = (1, 5, 10)
@@ -134,7 +136,10 @@ def _check_ranges(config: Config) -> None:
     _at_least("training.overfit_batches", training.overfit_batches, 0)
     _at_least("training.intra_threads", training.intra_threads, 0)
     _at_least("training.inter_threads", training.inter_threads, 0)
+    _at_least("training.accumulate", training.accumulate, 1)
     _at_least("strategy.logical_devices", config.strategy.logical_devices, 1)
+    _at_least("strategy.local_workers", config.strategy.local_workers, 1)
+    _at_least("strategy.timeout_seconds", config.strategy.timeout_seconds, 0, above=True)
 
 
 def _check_data(data: DataConfig) -> None:
@@ -143,6 +148,7 @@ def _check_data(data: DataConfig) -> None:
     _at_least("data.channels", data.channels, 1)
     _at_least("data.memory_limit_mb", data.memory_limit_mb, 1)
     _at_least("data.shuffle_window", data.shuffle_window, 1)
+    _at_least("data.stream_parts", data.stream_parts, 1)
     _within("data.validation_fraction", data.validation_fraction, 0, 1)
 
 
@@ -544,9 +550,14 @@ def _check_size(config: Config) -> None:
 def _check_training(config: Config) -> None:
     training, strategy = config.training, config.strategy
     checkpoint_interval(training.checkpoint_every)
-    one_of("strategy", strategy.name, STRATEGIES)
-    if strategy.name != "one_device":
-        check_replicas(training.batch_size, strategy.logical_devices or 1)
+    _check_strategy(strategy)
+    logical = 1 if strategy.name == "one_device" else strategy.logical_devices
+    check_replicas(training.batch_size, strategy.local_workers or logical or 1, training.accumulate)
+    if training.accumulate > 1 and _has_batch_norm(config.model):
+        raise ConfigError(
+            f"training.accumulate={training.accumulate}: expected 1, as model={config.model.name} has BatchNorm, whose "
+            f"statistics over a part of the batch would not be those of the batch"
+        )
     if training.eager and training.jit_compile:
         raise ConfigError("training.eager=true: excludes training.jit_compile=true; choose one")
     if training.deterministic and training.jit_compile and _has_max_pool(config.model):
@@ -578,10 +589,35 @@ def _has_max_pool(model: ModelConfig) -> bool:
     return any(stage.pool is not None and stage.pool.kind == PoolKind.max for stage in model.stages.values())
 
 
-def check_replicas(batch_size: int, replicas: int) -> None:
-    """Raise `ConfigError` unless the global batch divides evenly over the replicas."""
-    if batch_size < replicas or batch_size % replicas:
-        raise ConfigError(f"training.batch_size={batch_size}: expected a multiple of the {replicas} replicas")
+def _has_batch_norm(model: ModelConfig) -> bool:
+    if isinstance(model, ApplicationConfig):
+        return model.application == Application.resnet50
+    return isinstance(model, StagedModelConfig) and any(
+        stage.norm == Norm.batch for stage in model.stages.values()
+    )
+
+
+def _check_strategy(strategy: StrategyConfig) -> None:
+    one_of("strategy", strategy.name, STRATEGIES)
+    several = strategy.name == "multi_worker"
+    if strategy.local_workers is not None and not several:
+        raise ConfigError(
+            f"strategy.local_workers={strategy.local_workers}: expected strategy=multi_worker with it, came "
+            f"strategy={strategy.name}"
+        )
+    if strategy.logical_devices is not None and several:
+        raise ConfigError(
+            f"strategy.logical_devices={strategy.logical_devices}: expected null with strategy=multi_worker, where a "
+            f"worker without GPUs is one replica; strategy.local_workers makes several"
+        )
+
+
+def check_replicas(batch_size: int, replicas: int, accumulate: int = 1) -> None:
+    """Raise `ConfigError` unless the global batch divides evenly over the replicas, and their rows into parts."""
+    if batch_size % (replicas * accumulate):
+        of_replicas = f"the {replicas} replicas" if replicas > 1 else "1 replica"
+        times = f" times training.accumulate={accumulate}" if accumulate > 1 else ""
+        raise ConfigError(f"training.batch_size={batch_size}: expected a multiple of {of_replicas}{times}")
 
 
 def _check_groups(optimizer: SGDConfig) -> None:

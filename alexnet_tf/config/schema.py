@@ -208,6 +208,9 @@ class DataConfig:
     memory_limit_mb: int = 4096
     shuffle_window: int = 16384
     """Examples in the shuffle buffer of sets that are streamed because memory does not hold them."""
+    stream_parts: int = 1
+    """Parts of a streamed set that each fill their own rows of every batch. With a multiple of the workers each reads
+    only its own files; the order depends on this number, not on the workers."""
 
 
 # ------------------------------------------------------------------------------------------------ augment
@@ -395,7 +398,8 @@ class StageConfig:
     activation: Activation | None = None
     """null: `model.activation`."""
     norm: Norm = Norm.none
-    """`batch` takes its statistics over the rows of one replica, so results depend on the number of replicas."""
+    """`batch` takes its statistics over the rows of one replica, so results depend on the number of replicas, unless
+    `model.sync_batch_norm`."""
     map_norm: bool = False
     """Normalise within each map too, by `model.map_norm`."""
     pool: PoolConfig | None = field(default_factory=PoolConfig)
@@ -438,6 +442,8 @@ class StagedModelConfig(ModelConfig):
     """The normalisation of every stage with `norm: lrn`; null switches it off everywhere."""
     map_norm: MapNormConfig = field(default_factory=MapNormConfig)
     """The normalisation of every stage with `map_norm: true`."""
+    sync_batch_norm: bool = False
+    """Take the statistics of every stage with `norm: batch` over the rows of all replicas, at some communication."""
     stages: dict[str, StageConfig] = MISSING
 
 
@@ -627,9 +633,14 @@ class StrategyConfig:
     """Where the replicas are."""
 
     name: str = "auto"
-    """`auto` (every GPU there is, else one device), `one_device` or `mirrored`."""
+    """`auto` (every GPU there is, else one device), `one_device`, `mirrored` or `multi_worker`."""
     logical_devices: int | None = None
     """Split the CPU into this many devices to try out `mirrored` without GPUs."""
+    local_workers: int | None = None
+    """`multi_worker`: start this many workers on this machine, which share its GPUs; null: this process is one of those
+    that `TF_CONFIG` or Slurm's variables name."""
+    timeout_seconds: float = 600.0
+    """`multi_worker`: a worker that finishes no batch for so long, or finds no other workers at the start, ends the run."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -658,6 +669,8 @@ class TrainingConfig:
 
     batch_size: int = 128
     """Examples of one step over all replicas."""
+    accumulate: int = 1
+    """Parts that every replica does its rows of a step in, one after the other, to save memory; the result is the same."""
     eval_batch_size: int | None = None
     """null: `batch_size`."""
     epochs: int = 10

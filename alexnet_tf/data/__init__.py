@@ -3,6 +3,8 @@
 from alexnet_tf.data.augment import OPS
 from alexnet_tf.data.folder import explain_error
 from alexnet_tf.data.pipeline import (
+    WHOLE,
+    Share,
     epoch_ids,
     eval_batches,
     num_train_steps,
@@ -19,9 +21,11 @@ __all__ = [
     "ARCHIVE_DAMAGES",
     "OPS",
     "SOURCES",
+    "WHOLE",
     "DataError",
     "DataSource",
     "Preprocessing",
+    "Share",
     "Split",
     "Statistics",
     "compute_statistics",

@@ -5,7 +5,8 @@ key (seed, epoch), and an example draws with a seed made of (seed, epoch, its id
 any step, and neither batch size, threads nor what ran before changes what an example looks like.
 """
 
-from typing import cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +18,28 @@ from alexnet_tf.data.statistics import Statistics
 from alexnet_tf.data.stores import AUTOTUNE, ArrayStore, DataError, StreamStore, traced
 
 NO_SEED = np.zeros(2, np.int64)
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one worker loads of every batch: the rows of part `index` of `count` equal, contiguous ones."""
+
+    index: int = 0
+    count: int = 1
+
+    def rows(self, batch_size: int) -> range:
+        """The rows of a batch of `batch_size`, a multiple of `count`."""
+        size = batch_size // self.count
+        return range(self.index * size, (self.index + 1) * size)
+
+    def of(self, ids: np.ndarray, batch_size: int) -> np.ndarray:
+        """Of ids in the order of batches those that are loaded; the last batch may be incomplete."""
+        rows = self.rows(batch_size)
+        place = np.arange(len(ids)) % batch_size
+        return ids[(rows.start <= place) & (place < rows.stop)]
+
+
+WHOLE = Share()
 
 
 def num_train_steps(source: DataSource, batch_size: int) -> int:
@@ -70,11 +93,13 @@ def train_batches(
     epoch: int,
     batch_size: int,
     first_step: int = 0,
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """Return the batches of one epoch of training.
 
     What does not fill a batch is dropped, other examples each epoch. Streamed sets are shuffled by the order of
-    their files and in a window of `data.shuffle_window`; there, skipped steps must be read.
+    their files and in a window of `data.shuffle_window`; there, skipped steps must be read. So must the rows of other
+    workers, unless `data.stream_parts` gives each worker files of its own.
 
     Args:
         source: The data set.
@@ -82,29 +107,31 @@ def train_batches(
         statistics: Of the training split, where an operation needs them.
         seed: The run's seed.
         epoch: Decides the order and the augmentation.
-        batch_size: Examples of a batch.
+        batch_size: Examples of a global batch.
         first_step: Start at this step of the epoch.
+        share: The rows of each batch to load.
 
     Returns:
-        A dataset of images float32 [B, size, size, channels], labels int32 [B] and ids int64 [B].
+        A dataset of images float32 [B, size, size, channels], labels int32 [B] and ids int64 [B], where B are the rows
+        of the share.
 
     Raises:
-        DataError: The training split has fewer examples than one batch.
+        DataError: The training split has fewer examples than one batch, or cannot be streamed in such parts.
         ValueError: The operations are wrong.
     """
     steps = num_train_steps(source, batch_size)
     split = source.split("train")
     chain = _chain(split, augment, statistics, training=True)
-    used = slice(first_step * batch_size, steps * batch_size)
+    key, rows = _augment_key(seed, epoch), len(share.rows(batch_size))
     if split.ids is None:
         stream_seed = int(generator(seed, epoch).integers(2**31))
-        examples = _stream(split, seed=stream_seed, skip=used.start).take(max(0, used.stop - used.start))
-        batches = _batch_examples(examples, chain, batch_size, _augment_key(seed, epoch))
+        examples = _stream_in_parts(split, stream_seed, batch_size, range(first_step, steps), share)
+        batches = _batch_examples(examples, chain, rows, key)
     else:
-        order = epoch_ids(source, seed, epoch)[used]
-        batches = _batches(split, order, chain, batch_size, _augment_key(seed, epoch))
+        order = epoch_ids(source, seed, epoch)[first_step * batch_size : steps * batch_size]
+        batches = _batches(split, share.of(order, batch_size), chain, rows, key)
     batches = batches.apply(tf.data.experimental.assert_cardinality(max(0, steps - first_step)))
-    return _finish(batches.map(traced(lambda *batch: _static(batch, batch_size))))
+    return _finish(batches.map(traced(lambda *batch: _static(batch, rows))))
 
 
 def eval_batches(
@@ -116,6 +143,7 @@ def eval_batches(
     batch_size: int,
     ids: np.ndarray | None = None,
     views: int = 1,
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """Return every example of a split once, in order, unaugmented.
 
@@ -127,6 +155,7 @@ def eval_batches(
         batch_size: Rows of a batch, of the last one too: it is filled up with rows of zeros of weight 0.
         ids: Only these examples, in this order, such as `probe_ids` returns; None: all.
         views: Crops of each image: 1 (the evaluation crop), 5 or 10, see `geometry.crop_views`.
+        share: The rows of each batch to load; all shares have as many batches.
 
     Returns:
         A dataset of images float32 [B, size, size, channels], or [B, views, size, size, channels] with several
@@ -139,20 +168,26 @@ def eval_batches(
     """
     split = source.split(split_name)
     chain = _chain(split, augment, statistics, training=False, views=views)
+    total, rows = split.num_examples if ids is None else len(ids), share.rows(batch_size)
     if split.ids is None:
-        examples = _stream(split)
-        if ids is not None:
-            if not np.array_equal(ids, np.arange(min(len(ids), split.num_examples))):
-                raise DataError(f"{source.name} is streamed: only its first examples can be chosen.")
-            examples = examples.take(len(ids))
-        batches = _batch_examples(examples, chain, batch_size, 0)
+        if ids is not None and not np.array_equal(ids, np.arange(min(len(ids), split.num_examples))):
+            raise DataError(f"{source.name} is streamed: only its first examples can be chosen.")
+        examples = _stream(split, take=total, rows=rows, batch_size=batch_size)
+        batches = _batch_examples(examples, chain, len(rows), 0)
     else:
         if ids is not None and not np.isin(ids, split.ids).all():
             raise DataError(f"Some of the ids are not in the {split_name} split of {source.name}.")
-        batches = _batches(split, split.ids if ids is None else ids, chain, batch_size, 0)
-    total = split.num_examples if ids is None else len(ids)
-    batches = batches.apply(tf.data.experimental.assert_cardinality(-(-total // batch_size)))
-    return _finish(batches.map(traced(lambda *batch: _static(_pad(batch, batch_size), batch_size))))
+        own = share.of(split.ids if ids is None else ids, batch_size)
+        batches = _batches(split, own, chain, len(rows), 0)
+    whole, rest = divmod(total, batch_size)
+    batches = batches.apply(tf.data.experimental.assert_cardinality(whole + (rest > rows.start)))
+    batches = batches.map(traced(lambda *batch: _static(_pad(batch, len(rows)), len(rows))))
+    if (
+        0 < rest <= rows.start
+    ):  # the last batch has nothing for this worker, who takes part in it all the same
+        nothing = tuple(tf.zeros(spec.shape, spec.dtype) for spec in batches.element_spec)
+        batches = batches.concatenate(tf.data.Dataset.from_tensors(nothing))
+    return _finish(batches)
 
 
 def ordered_images(source: DataSource, split_name: str, augment: AugmentConfig) -> tf.data.Dataset:
@@ -215,9 +250,33 @@ def _augment_key(seed: int, epoch: int) -> int:
     return int(generator(int(purpose), epoch).integers(2**62))
 
 
-def _stream(split: Split, *, seed: int | None = None, skip: int = 0) -> tf.data.Dataset:
+def _stream(split: Split, **options: Any) -> tf.data.Dataset:
     store = cast("StreamStore", split.store)
-    return store.stream(split.start, split.start + split.num_examples, seed=seed, skip=skip)
+    return store.stream(split.start, split.start + split.num_examples, **options)
+
+
+def _stream_in_parts(split: Split, seed: int, batch_size: int, steps: range, share: Share) -> tf.data.Dataset:
+    """Return (image, label, id) of a share's rows of some steps.
+
+    Each of `data.stream_parts` consecutive parts of the split is shuffled by itself and fills its own rows of every
+    batch. So the result is the same for any number of workers, and a worker reads only the parts that are its own.
+    """
+    store, n = cast("StreamStore", split.store), split.num_examples
+    parts, rows = store.parts, share.rows(batch_size)
+    if batch_size % parts or (parts > 1 and parts % share.count):
+        raise DataError(
+            f"data.stream_parts={parts}: expected a divisor of training.batch_size={batch_size} and a multiple of the "
+            f"workers ({share.count}), or 1."
+        )
+    size = batch_size // parts
+    options: dict[str, Any] = {"skip": steps.start * size, "take": len(steps) * size}
+    if parts == 1:
+        return _stream(split, seed=seed, rows=rows, batch_size=batch_size, **options)
+    bounds = [split.start + n * part // parts for part in range(parts + 1)]
+    own = range(rows.start // size, rows.stop // size)
+    streams = [store.stream(bounds[part], bounds[part + 1], seed=seed + part, **options) for part in own]
+    turns = tf.data.Dataset.from_tensor_slices(np.repeat(np.arange(len(own), dtype=np.int64), size))
+    return tf.data.Dataset.choose_from_datasets(streams, turns.repeat())
 
 
 def _examples(split: Split) -> tf.data.Dataset:

@@ -246,7 +246,9 @@ def _stream_store(prepared: _Prepared, split: str, count: int) -> StreamStore:
         return examples.map(traced(lambda example: (example[image], example[label], example["tfds_id"])))
 
     config = prepared.config
-    return StreamStore(count, prepared.image_shape, config.channels, config.shuffle_window, open_stream)
+    return StreamStore(
+        count, prepared.image_shape, config.channels, config.shuffle_window, config.stream_parts, open_stream
+    )
 
 
 def _read_config(seed: int | None, *, ids: bool) -> Any:

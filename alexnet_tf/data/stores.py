@@ -259,6 +259,7 @@ class StreamStore:
         image_shape: (height, width, channels) where all are alike, or None.
         channels: 1 or 3.
         window: Examples in the shuffle buffer.
+        parts: Parts that training reads the set in, with a share of the window each, see `data.stream_parts`.
         open_stream: From (start, end, seed) to a dataset of (bytes, label, name). A seed shuffles the order of
             the files; None keeps everything in its place.
     """
@@ -269,15 +270,27 @@ class StreamStore:
         image_shape: tuple[int, int, int] | None,
         channels: int,
         window: int,
+        parts: int,
         open_stream: Callable[[int, int, int | None], tf.data.Dataset],
     ):
         self.num_examples = num_examples
         self.image_shape = image_shape
         self._channels = channels
-        self._window = window
+        self.parts = parts
+        self._window = max(1, window // parts)
         self._open = open_stream
 
-    def stream(self, start: int, end: int, *, seed: int | None = None, skip: int = 0) -> tf.data.Dataset:
+    def stream(
+        self,
+        start: int,
+        end: int,
+        *,
+        seed: int | None = None,
+        skip: int = 0,
+        take: int = -1,
+        rows: range | None = None,
+        batch_size: int = 1,
+    ) -> tf.data.Dataset:
         """Yield (image, label, id) of the examples from `start` to `end`.
 
         Args:
@@ -285,6 +298,9 @@ class StreamStore:
             end: Position after the last.
             seed: Shuffle the files and a window of examples with it; None: keep the order.
             skip: Leave out so many examples of the resulting order; they are read but not decoded.
+            take: End after so many more; -1: with the last.
+            rows: Of every `batch_size` of these leave out all but these rows, which are read but not decoded.
+            batch_size: Examples of a batch.
 
         Returns:
             Images uint8 [height, width, channels], labels int32, and ids int64 hashed from TFDS's names.
@@ -293,10 +309,17 @@ class StreamStore:
         if seed is not None:
             encoded = encoded.shuffle(self._window, seed=seed, reshuffle_each_iteration=False)
 
+        encoded = encoded.skip(skip).take(take)
+        if rows is not None and len(rows) < batch_size:
+            encoded = encoded.enumerate().filter(
+                traced(lambda n, _: (rows.start <= n % batch_size) & (n % batch_size < rows.stop))
+            )
+            encoded = encoded.map(traced(lambda _, example: example))
+
         def load(
             data: tf.Tensor, label: tf.Tensor, name: tf.Tensor
         ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             index = tf.strings.to_hash_bucket_fast(name, 2**63 - 1)
             return decode(data, self._channels, self.image_shape), tf.cast(label, tf.int32), index
 
-        return encoded.skip(skip).map(load, num_parallel_calls=AUTOTUNE, deterministic=True)
+        return encoded.map(load, num_parallel_calls=AUTOTUNE, deterministic=True)

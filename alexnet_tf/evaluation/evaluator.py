@@ -1,5 +1,6 @@
 """Exact scores of a model over every example, whatever the batch and the number of replicas: training's measure."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -16,11 +17,20 @@ class Evaluator:
         model: Float images `[N, S, S, C]` to logits `[N, classes]`.
         strategy: The strategy that the model was built under.
         eager: Run in Python, for debugging.
+        after_batch: Called after each batch.
     """
 
-    def __init__(self, model: keras.Model, strategy: tf.distribute.Strategy, *, eager: bool = False) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        strategy: tf.distribute.Strategy,
+        *,
+        eager: bool = False,
+        after_batch: Callable[[], object] = lambda: None,
+    ) -> None:
         self.model = model
         self.strategy = strategy
+        self.after_batch = after_batch
         self.num_classes = int(model.output_shape[-1])
         self._step = self._replicated if eager else tf.function(self._replicated, reduce_retracing=True)
 
@@ -32,7 +42,7 @@ class Evaluator:
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, totals, axis=None)
 
     def __call__(self, batches: tf.data.Dataset) -> Scores:
-        """The scores over all examples of weight 1.
+        """The scores over all examples of weight 1, those of other workers included.
 
         Raises:
             ValueError: If there are none.
@@ -40,11 +50,22 @@ class Evaluator:
         totals = np.zeros(4)
         for images, labels, weights in distribute(self.strategy, batches):
             totals += self._step(images, labels, weights).numpy()
+            self.after_batch()
         return Scores.of(totals, self.num_classes)
 
 
 def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset) -> Any:
-    """Batches cut into equal contiguous shares of rows, one for each replica, in the order of the replicas."""
+    """This process's rows of every batch, cut into equal contiguous shares for its replicas, in their order.
+
+    Args:
+        strategy: Of one worker or of several, each of which calls this with its own rows (`data.Share`).
+        batches: As `data.train_batches` and `data.eval_batches` make them, their second component of static shape.
+    """
     if strategy.num_replicas_in_sync == 1:
         return batches
-    return strategy.experimental_distribute_dataset(batches)
+    replicas = len(strategy.extended.worker_devices)
+    rows = batches.element_spec[1].shape[0] // replicas
+    own = batches if replicas == 1 else batches.rebatch(rows, drop_remainder=True)
+    # All workers have as many batches, of full size: to ask each other before each whether there is one is for nothing.
+    strategy.extended.experimental_enable_get_next_as_optional = False
+    return strategy.distribute_datasets_from_function(lambda _: own)

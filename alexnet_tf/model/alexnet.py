@@ -139,7 +139,8 @@ def _normalization(
     name: str, stage: StageConfig, config: StagedModelConfig, dtype: str
 ) -> list[keras.layers.Layer]:
     if stage.norm == Norm.batch:  # Keras's own defaults: momentum 0.99, epsilon 0.001
-        return [keras.layers.BatchNormalization(name=f"{name}_norm", dtype=dtype)]
+        sync = config.sync_batch_norm
+        return [keras.layers.BatchNormalization(name=f"{name}_norm", synchronized=sync, dtype=dtype)]
     lrn = config.lrn
     if lrn is None:
         return []

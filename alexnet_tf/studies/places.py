@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alexnet_tf.config.schema import StrategyConfig
+from alexnet_tf.processes import GPUS, THREADS, visible_gpus
 from alexnet_tf.runs import WrongPathError, is_locked, locked
 
 PLACES = "ALEXNET_PLACES"
@@ -13,20 +14,11 @@ PLACES = "ALEXNET_PLACES"
 
 The sweep itself locks the folder, so that a worker sees when it was killed.
 """
-GPUS, THREADS = "CUDA_VISIBLE_DEVICES", "TF_NUM_INTRAOP_THREADS"
 
 
 def abandoned() -> bool:
     """Whether this is a worker of a sweep that is gone: joblib's go on with what they have when nobody waits any more."""
     return PLACES in os.environ and not is_locked(Path(os.environ[PLACES]))
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, by the names that `CUDA_VISIBLE_DEVICES` takes."""
-    named = os.environ.get(GPUS)
-    if named is not None:
-        return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1", "NoDevFiles")]
-    return [str(number) for number in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
 
 
 @contextlib.contextmanager
@@ -35,7 +27,7 @@ def job_environment(strategy: StrategyConfig) -> Iterator[dict[str, str]]:
 
     Launchers that place jobs by themselves (Slurm, Ray) have set `CUDA_VISIBLE_DEVICES` already. How many threads a job
     should take they say in `OMP_NUM_THREADS`, as joblib does, which TensorFlow does not look at by itself.
-    `strategy=mirrored` asks for all GPUs and gets them.
+    `strategy=mirrored` and `multi_worker` ask for all GPUs and get them.
     """
     environment = dict(os.environ)
     if threads := environment.get("OMP_NUM_THREADS"):
@@ -43,7 +35,7 @@ def job_environment(strategy: StrategyConfig) -> Iterator[dict[str, str]]:
     gpus = visible_gpus()
     with contextlib.ExitStack() as stack:
         place = _take_place(stack)
-        if place is not None and gpus and strategy.name != "mirrored":
+        if place is not None and gpus and strategy.name not in ("mirrored", "multi_worker"):
             environment[GPUS] = gpus[place % len(gpus)]
         yield environment
 

@@ -9,14 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from alexnet_tf.config import Config, ConfigError, override_key, to_dict, to_yaml
+from alexnet_tf.processes import death, handling
 from alexnet_tf.runs import (
     CONFIG,
     LOG,
@@ -157,7 +157,7 @@ def run_job(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
             os._exit(STOPPED)  # a worker that nobody waits for would wait for ever
         raise SystemExit(STOPPED)
     if code not in (0, STOPPED) and state != State.failed:  # it had no time to say so itself
-        run.write_status(State.failed, reason=_death(code, path / LOG))
+        run.write_status(State.failed, reason=death(code, path / LOG))
     status = run.status()
     end = f"{status['state']} after {time.monotonic() - started:.0f} s ({status.get('reason', '')})"
     _say(f"{run.name}: {end}{f'; see {path / LOG}' if status['state'] == State.failed else ''}")
@@ -233,27 +233,3 @@ def _train_in_child(run: RunFolder, environment: dict[str, str]) -> tuple[int, s
             if not received and abandoned():
                 forward(signal.SIGTERM, None)
     return code, received[-1] if received else None
-
-
-@contextlib.contextmanager
-def handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Let a function have SIGINT and SIGTERM; in other threads than the main one, which alone receives them, nothing."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = {kind: signal.signal(kind, handler) for kind in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for kind, old in previous.items():
-            signal.signal(kind, old)
-
-
-def _death(code: int, log: Path) -> str:
-    """Why a child ended without saying so: its signal, or the last line that it printed."""
-    if code < 0:
-        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-        return f"killed by {signal.Signals(-code).name}{hint}"
-    lines = log.read_text(errors="replace").split("\n")
-    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return f"exit status {code}: {said[:300]}"

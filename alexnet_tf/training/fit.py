@@ -15,8 +15,8 @@ from alexnet_tf.classical.svm import fit_svm
 from alexnet_tf.config import Config, ConfigError
 from alexnet_tf.config.schema import AugmentConfig, ClassicalConfig, Progress, SiftBowConfig
 from alexnet_tf.evaluation import Scores, tally
-from alexnet_tf.runs import RunFolder, State, Table
-from alexnet_tf.training.signals import Stopped, StopSignal
+from alexnet_tf.runs import RunFolder, State, Stopped, Table
+from alexnet_tf.training.signals import StopSignal
 
 FRAMING = ("resize", "center_crop", "random_crop", "random_resized_crop", "pad_crop")
 """Operations of `augment` that decide what is seen; the others change values, which the features normalise by themselves."""

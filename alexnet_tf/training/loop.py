@@ -14,15 +14,14 @@ import tensorflow as tf
 from alexnet_tf import data, runs
 from alexnet_tf.config import Config, checkpoint_interval
 from alexnet_tf.evaluation import Evaluator, Scores, distribute
-from alexnet_tf.runs import RunError, RunFolder, State, Table
+from alexnet_tf.runs import RunError, RunFolder, State, Stopped, Table
 from alexnet_tf.training import checkpoint, diagnosis
 from alexnet_tf.training.optimizer import REST, set_frozen_groups, set_group_rates
 from alexnet_tf.training.schedule import Schedule
-from alexnet_tf.training.signals import Stopped, StopSignal
+from alexnet_tf.training.signals import StopSignal
 from alexnet_tf.training.step import TrainStep
+from alexnet_tf.training.workers import Team
 
-LOG_SECONDS = 0.2
-"""Batch logs are read from the device at most this often: reading waits for it."""
 STATUS_SECONDS = 3.0
 """`status.json` is written at most this often within an epoch."""
 
@@ -53,13 +52,14 @@ class Counters:
 
 @dataclass
 class Loop:
-    """The parts of a run, and the loop over them."""
+    """The parts of a run, and the loop over them; every worker of a run goes through it, and the chief alone writes."""
 
     run: RunFolder
     config: Config
     source: data.DataSource
     statistics: data.Statistics | None
     strategy: tf.distribute.Strategy
+    team: Team
     model: keras.Model
     optimizer: keras.optimizers.Optimizer
     schedule: Schedule
@@ -99,14 +99,15 @@ class Loop:
         """
         self._write_status(State.running, since=runs.now(), since_step=self.counters.step, pid=os.getpid())
         if self.restored_from:
-            self.keeper.follow(self.restored_from, best=self.counters.best_step == self.counters.step)
-            self.metrics.save()  # as the checkpoint has them, whatever the files hold
-            self.timing.save()
+            if self.team.chief:
+                self.keeper.follow(self.restored_from, best=self.counters.best_step == self.counters.step)
+            self._save_tables()  # as the checkpoint has them, whatever the files hold
         else:
             self.start = self.capture()
         self.follow_schedule()  # before any callback, which may set another rate
+        self._start_together()
         self.saved_at = time.perf_counter()
-        with self.stop_signal, self.keeper:
+        with self.stop_signal, self.team.watchdog, self.keeper:
             self.callbacks.on_train_begin()
             try:
                 if self.counters.step == 0 and self.config.training.probe.every:
@@ -116,6 +117,15 @@ class Loop:
             finally:
                 self.callbacks.on_train_end()
         self.finish()
+
+    def _start_together(self) -> None:
+        """Wait for workers that have more to prepare, and see that all go on from the same checkpoint."""
+        step = self.counters.step
+        if self.team.sum([step])[0] != step * self.team.count:
+            raise RunError(
+                f"{self.run.path}: the workers do not all find the checkpoint of step {step} there; expected the run "
+                f"on a file system that they share"
+            )
 
     def finished(self) -> bool:
         """Whether there is nothing more to do."""
@@ -131,13 +141,15 @@ class Loop:
         batches = iter(distribute(self.strategy, self.batches(epoch, first)))
         for index in range(first, last):
             started = time.perf_counter()
+            self.team.watchdog.doing("reading a batch")
             images, labels, _ = next(batches)
+            self.team.watchdog.doing(f"in step {c.step + 1}, which waits for every worker,")
             self.follow_schedule()
             self.callbacks.on_train_batch_begin(index)
             self.totals = self.train_step(images, labels, tf.constant(c.step, tf.int64), self.totals)
             c.step += 1
             # The probe's time is not training's: wait for the device before it, so that the clock has all of the step.
-            due = started - self.read_at > LOG_SECONDS or index + 1 == last or self._due("probe")
+            due = self.team.meets(c.step, self.read_at) or index + 1 == last or self._due("probe")
             if due:
                 self.read_totals()
             elapsed = time.perf_counter() - started
@@ -147,21 +159,22 @@ class Loop:
                 self.refresh_logs()
             self.callbacks.on_train_batch_end(index, self.logs)
             if index + 1 < last:
-                self.within_epoch()
+                self.within_epoch(met=due)
             elif self._due("probe"):
                 self.probe()
             if c.stop_reason:
                 break
         self.end_epoch()
 
-    def within_epoch(self) -> None:
-        """Probe, save and stop where that is due between two steps."""
+    def within_epoch(self, *, met: bool) -> None:
+        """Probe, save and stop where that is due between two steps; workers ask each other where they `met`."""
         self.keeper.check()
         if self._due("probe"):
             self.probe()
-        if self._due("checkpoint"):
+        by_the_clock = self.interval is not None and self.interval[1] == "minute"
+        if (met or not by_the_clock) and self._due("checkpoint"):
             self.save()
-        if self.stop_signal.received:
+        if (met or self.team.count == 1) and self._asked_to_stop():
             self.stop()
         if time.perf_counter() - self.status_at > STATUS_SECONDS:
             self._write_status(State.running)
@@ -178,10 +191,9 @@ class Loop:
             self.record("validation", scores, rate)
             logs |= {f"val_{name}": value for name, value in _logs(scores).items()}
             best = self._judge(scores.top1_error)
-        self.metrics.save()
-        self.timing.save()
+        self._save_tables()
         self.callbacks.on_epoch_end(self.epoch - 1, logs)
-        if self.model.stop_training:
+        if self.team.any(self.model.stop_training, c.step):
             c.stop_reason = c.stop_reason or "a callback stopped the training"
         if c.step % self.steps_per_epoch == 0:
             c.totals, c.epoch_seconds = [0.0] * 4, 0.0
@@ -191,8 +203,12 @@ class Loop:
         if self.interval and (best or self.finished() or self._due("checkpoint")):
             self.save(best=best)
         self._write_status(State.running)
-        if self.stop_signal.received and not self.finished():
+        if not self.finished() and self._asked_to_stop():
             self.stop()
+
+    def _asked_to_stop(self) -> bool:
+        """Whether a signal came to any worker."""
+        return self.team.any(self.stop_signal.received is not None, self.counters.step)
 
     @property
     def epoch(self) -> int:
@@ -207,7 +223,7 @@ class Loop:
         if what == "checkpoint" and self.interval is not None:
             every, unit = self.interval
             if unit == "minute":
-                return time.perf_counter() - self.saved_at >= 60 * every
+                return self.team.agree(time.perf_counter() - self.saved_at >= 60 * every)
             return (step if unit == "step" else step / self.steps_per_epoch) % every == 0
         every = training.evaluate_every
         return (
@@ -218,12 +234,17 @@ class Loop:
 
     def finish(self) -> None:
         """Write the final model and the status."""
+        if self.team.chief:
+            self._write_model()
+        self._write_status(State.finished, reason=self.counters.stop_reason or f"{self.epoch} epochs done")
+        self.team.wait()  # a worker that ends ends the others
+
+    def _write_model(self) -> None:
         # A second functional model over the same layers: what serves needs neither optimizer nor loss.
         network = keras.Model(self.model.inputs, self.model.outputs, name=self.model.name)
         with runs.replacing(self.run.path / runs.MODEL) as temporary:
             network.save(temporary)
         runs.write_json(self.run.path / runs.ENVIRONMENT, {**self.run.environment(), "end": runs.now()})
-        self._write_status(State.finished, reason=self.counters.stop_reason or f"{self.epoch} epochs done")
 
     # ------------------------------------------------------------------------------------------- measuring
 
@@ -240,6 +261,7 @@ class Loop:
                 epoch=epoch,
                 batch_size=config.training.batch_size,
                 first_step=first_step,
+                share=self.team.share,
             )
         ids = data.epoch_ids(self.source, config.seed, 0)[: count * config.training.batch_size]
         return self._eval_batches("train", ids, config.training.batch_size).skip(first_step)
@@ -262,6 +284,7 @@ class Loop:
             self.statistics,
             batch_size=math.ceil(size / replicas) * replicas,
             ids=ids,
+            share=self.team.share,
         )
 
     def probe(self) -> None:
@@ -300,9 +323,12 @@ class Loop:
     def _diverged(self, what: str, value: object) -> DivergedError:
         self.keeper.settle()
         message = f"{what} became {value} in epoch {self.epoch} by step {self.counters.step}"
-        rate, origin = self.learning_rate(), diagnosis.find_origin(self)
+        rate = self.learning_rate()
+        origin = (
+            f"; {diagnosis.find_origin(self)}" if self.team.count == 1 else ""
+        )  # alone it can repeat steps
         return DivergedError(
-            f"{message}; {origin}: try a smaller optimizer.lr (now {rate:g}) or a warm-up (schedule.warmup_epochs); "
+            f"{message}{origin}: try a smaller optimizer.lr (now {rate:g}) or a warm-up (schedule.warmup_epochs); "
             f"{checkpoint.kept(self.run)}"
         )
 
@@ -359,11 +385,11 @@ class Loop:
         arrays = content.arrays
         if not all(np.isfinite(arrays[name]).all() for name in arrays if name.startswith("model/")):
             raise self._diverged("a weight", "infinite")
-        self.metrics.save()
-        self.timing.save()
-        self.keeper.save(self.counters.step, content, best=best)
         self.start = None
         self.saved_at = time.perf_counter()
+        if self.team.chief:
+            self._save_tables()
+            self.keeper.save(self.counters.step, content, best=best)
 
     def capture(self) -> checkpoint.Checkpoint:
         """A copy of all that the rest of the run depends on."""
@@ -376,6 +402,11 @@ class Loop:
             "timing": self.timing.content(),
         }
         return checkpoint.Checkpoint(checkpoint.capture(self.variables()), state)
+
+    def _save_tables(self) -> None:
+        if self.team.chief:
+            self.metrics.save()
+            self.timing.save()
 
     def restore(self, *, changed: bool) -> None:
         """Continue from the newest checkpoint, if there is one; nothing is written.
@@ -406,15 +437,18 @@ class Loop:
     def stop(self) -> None:
         """Save and leave."""
         received = self.stop_signal.received
-        assert received is not None
+        what = received.name if received else "a signal to another worker"
         self.save()
         self.keeper.wait()
-        self._write_status(State.stopped, reason=f"{received.name} at step {self.counters.step}")
+        self._write_status(State.stopped, reason=f"{what} at step {self.counters.step}")
+        self.team.wait()
         raise Stopped(self.run, self.counters.step)
 
     def _write_status(self, state: State, **values: object) -> None:
         c = self.counters
         self.status_at = time.perf_counter()
+        if not self.team.chief:
+            return
         self.run.write_status(
             state,
             step=c.step,

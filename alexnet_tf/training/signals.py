@@ -7,21 +7,8 @@ import time
 from types import FrameType, TracebackType
 from typing import Self
 
-from alexnet_tf import runs
-from alexnet_tf.runs import RunFolder
-
 SAME_SECONDS = 1.0
 """Signals so close to the first are the same wish: a terminal tells a sweep and its workers, and each tells the job."""
-
-
-class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
-    """A signal ended the run after its state was saved."""
-
-    exit_status = runs.STOPPED
-
-    def __init__(self, run: RunFolder, step: int) -> None:
-        super().__init__(f"stopped at step {step}; go on with: alexnet train resume={run.path}")
-        self.run = run
 
 
 class StopSignal:

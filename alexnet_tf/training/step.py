@@ -23,16 +23,18 @@ def make_train_step(
 ) -> TrainStep:
     """The step function of a run.
 
-    Every replica takes its rows of the global batch; the gradient is that of the mean loss over the global batch.
+    Every replica takes its rows of the global batch, all at once or in `accumulate` parts one after the other; the
+    gradient is that of the mean loss over the global batch.
 
     Args:
         model: Built under `strategy`; float images to logits.
         optimizer: Built on the model's trainable variables.
         strategy: Where the replicas are.
-        config: `batch_size`, `jit_compile` and `eager` count here.
+        config: `batch_size`, `accumulate`, `jit_compile` and `eager` count here.
         seed: The run's seed, from which dropout masks derive.
     """
     rows = config.batch_size // strategy.num_replicas_in_sync
+    part_rows = rows // config.accumulate
     scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
 
     def gradients(
@@ -49,10 +51,31 @@ def make_train_step(
     if config.jit_compile:  # only forward and backward: the reduction between replicas is not XLA's
         gradients = tf.function(gradients, jit_compile=True)
 
+    def accumulated(
+        images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor, first_row: Any
+    ) -> tuple[Any, tf.Tensor]:
+        """The sums over all parts; a loop of the graph, so that the activations of one part are there at a time."""
+
+        def add(part: tf.Tensor, grads: Any, sums: tf.Tensor) -> tuple[tf.Tensor, Any, tf.Tensor]:
+            begin = part * part_rows
+            here = slice(begin, begin + part_rows)
+            more, more_sums = gradients(images[here], labels[here], step, first_row + begin)
+            return part + 1, [old + new for old, new in zip(grads, more, strict=True)], sums + more_sums
+
+        zeros = [tf.zeros(variable.shape, variable.dtype) for variable in model.trainable_variables]
+        start = (tf.constant(0), zeros, tf.zeros(4, tf.float64))
+        _, grads, sums = tf.while_loop(
+            lambda part, *_: part < config.accumulate, add, start, parallel_iterations=1
+        )
+        return grads, sums
+
     def replica(images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         context = tf.distribute.get_replica_context()
         first_row = tf.cast(context.replica_id_in_sync_group, tf.int32) * rows
-        grads, sums = gradients(images, labels, step, first_row)
+        compute = gradients if config.accumulate == 1 else accumulated
+        grads, sums = compute(images, labels, step, first_row)
+        if scaled and strategy.num_replicas_in_sync > 1:
+            grads = _overflow_for_all(grads)
         optimizer.apply(grads, model.trainable_variables)
         return sums
 
@@ -61,3 +84,17 @@ def make_train_step(
         return totals + strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
 
     return train_step if config.eager else tf.function(train_step)
+
+
+def _overflow_for_all(grads: list[Any]) -> list[Any]:
+    """Gradients that are not finite on any replica where they are not on one.
+
+    `LossScaleOptimizer` asks each replica about its own gradients before they are summed: replicas that disagree would
+    skip different steps.
+    """
+    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(grad)) for grad in grads])
+    lost = tf.distribute.get_replica_context().all_reduce(
+        tf.distribute.ReduceOp.SUM, tf.where(finite, 0.0, 1.0)
+    )
+    first, *others = grads
+    return [tf.where(lost > 0, tf.constant(float("nan"), first.dtype), first), *others]

@@ -6,7 +6,8 @@ import keras
 import tensorflow as tf
 
 from alexnet_tf.config import ConfigError, check_replicas
-from alexnet_tf.config.schema import Config, StrategyConfig
+from alexnet_tf.config.schema import Config, StrategyConfig, TrainingConfig
+from alexnet_tf.training.workers import join_cluster
 
 
 def configure_process(config: Config) -> None:
@@ -39,23 +40,30 @@ def configure_process(config: Config) -> None:
 def _split_cpu(count: int) -> None:
     cpu = tf.config.list_physical_devices("CPU")[0]
     present = tf.config.get_logical_device_configuration(cpu)
-    if present is None or len(present) != count:
+    if present is None or len(present) < count:  # some of those that are there will do
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
 
 
-def make_strategy(config: StrategyConfig, batch_size: int) -> tf.distribute.Strategy:
-    """The strategy that a config describes.
+def make_strategy(config: StrategyConfig, training: TrainingConfig) -> tf.distribute.Strategy:
+    """The strategy that a config describes; to be made before anything is asked of TensorFlow.
 
     `auto` is `mirrored` over the GPUs where there are several, else over the logical CPUs if they were asked for, else
     one device.
 
     Args:
         config: The strategy's section of the config.
-        batch_size: The global batch, which the replicas divide evenly.
+        training: Has the global batch, which the replicas divide evenly.
 
     Raises:
-        ConfigError: If they do not.
+        ConfigError: If they do not, or `multi_worker` finds no workers.
     """
+    strategy = join_cluster(config.timeout_seconds) if config.name == "multi_worker" else _local(config)
+    check_replicas(training.batch_size, strategy.num_replicas_in_sync, training.accumulate)
+    return strategy
+
+
+def _local(config: StrategyConfig) -> tf.distribute.Strategy:
+    """The strategy over devices of this process."""
     gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
     cpus = [device.name for device in tf.config.list_logical_devices("CPU")]
     devices = gpus or cpus
@@ -64,7 +72,6 @@ def make_strategy(config: StrategyConfig, batch_size: int) -> tf.distribute.Stra
     mirrored = config.name == "mirrored" or (config.name == "auto" and len(devices) > 1)
     if not mirrored:
         return tf.distribute.OneDeviceStrategy(devices[0])
-    check_replicas(batch_size, len(devices))
     # NCCL reduces between GPUs only; between parts of a CPU TensorFlow would warn and fall back on this one.
     reduce = None if gpus and os.name == "posix" else tf.distribute.ReductionToOneDevice()
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduce)

@@ -17,17 +17,18 @@ from alexnet_tf.config import Config, ConfigError, check_installed, from_run, to
 from alexnet_tf.config.schema import ClassicalConfig, Precision
 from alexnet_tf.evaluation import Evaluator
 from alexnet_tf.inference import Run
-from alexnet_tf.runs import RunError, RunFolder, State, WriteError
+from alexnet_tf.launching import starts_workers, train_in_workers
+from alexnet_tf.runs import RunError, RunFolder, State, Stopped, WriteError
 from alexnet_tf.training import checkpoint, diagnosis
 from alexnet_tf.training.callbacks import MLflow, TensorBoard, make_progress
 from alexnet_tf.training.fit import Fit
 from alexnet_tf.training.loop import Loop
 from alexnet_tf.training.optimizer import check_groups, frozen_groups, group_rates, make_optimizer
 from alexnet_tf.training.schedule import make_schedule
-from alexnet_tf.training.signals import Stopped
 from alexnet_tf.training.start import start_from
 from alexnet_tf.training.step import make_train_step
 from alexnet_tf.training.strategy import configure_process, make_strategy
+from alexnet_tf.training.workers import Team, explain_error
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,8 @@ def train(
 
     Args:
         config: As `compose` gives it. With `resume` set, the run of that folder goes on with its own config.
-        callbacks: Keras callbacks of your own, for a network; batch logs are refreshed at most five times a second.
+        callbacks: Keras callbacks of your own, for a network, in every worker; batch logs are refreshed at most five
+            times a second.
         overrides: What was typed, to be kept with the run. On a resume the rest of `config` does not count: what is
             to change in the run's own config stands here, such as `["training.epochs=20"]`.
 
@@ -84,27 +86,37 @@ def train(
         raise ConfigError(
             f"study.name={config.study.name}: a study is a sweep, came to one run; use the command with hydra.mode=MULTIRUN"
         )
+    if starts_workers(config, overrides):
+        if callbacks:
+            raise ConfigError(
+                "callbacks: expected none with strategy.local_workers, whose workers are other processes"
+            )
+        return Run(train_in_workers(config, overrides).path)
     changes = [text for text in overrides if text.partition("=")[0] != "resume"]
     folder, config = _resumed(config.resume, changes) if config.resume else (None, config)
     check_installed(config.model)
     configure_process(config)
+    strategy = make_strategy(config.strategy, config.training)
+    team = Team(strategy, config.strategy.timeout_seconds)
     source = data.load_source(config.data)
     config = _complete(config, source)
     # All that can be wrong with the config shows before a new run has a folder, or an old one is touched.
-    strategy = make_strategy(config.strategy, config.training.batch_size)
     fits = isinstance(config.model, ClassicalConfig)
-    with _in_one_line(config, source):
-        plan = (_plan_fit if fits else _plan_loop)(config, source, strategy, folder, callbacks)
-    ours = folder is None  # what refuses to go on with a run must leave that run's status alone
-    folder = folder or _new_folder(config, overrides)
-    with runs.locked(folder.path, "another process is training this run. Expected one at a time"):
+    with _in_one_line(config, source, team):
+        plan = (_plan_fit if fits else _plan_loop)(config, source, strategy, team, folder, callbacks)
+    # What refuses to go on with a run must leave that run's status alone.
+    ours = folder is None and team.chief
+    folder = folder or _new_folder(config, overrides, team)
+    with _lock(folder, team):
         try:
-            with _in_one_line(config, source, folder):
+            with _in_one_line(config, source, team, folder):
                 training = plan(folder)
                 training.restore(changed=bool(changes))
-                ours = True
-                folder.remove_remains()
-                _write_facts(folder, config, source, strategy)
+                ours = team.chief
+                if team.chief:
+                    folder.remove_remains()
+                    _write_facts(folder, config, source, strategy)
+                    team.watchdog.on_end = lambda reason: folder.write_status(State.failed, reason=reason)
                 training.train()
         except Stopped:
             raise
@@ -116,11 +128,14 @@ def train(
 
 
 @contextlib.contextmanager
-def _in_one_line(config: Config, source: data.DataSource, folder: RunFolder | None = None) -> Iterator[None]:
-    """Turn errors of memory, disk and data that do not come from the code into one line.
+def _in_one_line(
+    config: Config, source: data.DataSource, team: Team, folder: RunFolder | None = None
+) -> Iterator[None]:
+    """Turn errors of memory, disk, data and other workers, that do not come from the code, into one line.
 
     Raises:
-        RunError: For a lack of memory, or a file of the run that cannot be written, with what is kept.
+        RunError: For a lack of memory, a worker that is gone, or a file of the run that cannot be written, with what is
+            kept.
         DataError: For an unreadable image.
     """
     try:
@@ -129,7 +144,7 @@ def _in_one_line(config: Config, source: data.DataSource, folder: RunFolder | No
         known: Exception | None = diagnosis.out_of_memory(error, config)
         if known is None and isinstance(error, WriteError) and folder is not None:
             known = RunError(f"{error}; {checkpoint.kept(folder)}")
-        if known := known or data.explain_error(error, source):
+        if known := known or data.explain_error(error, source) or explain_error(error, team):
             raise known from error
         raise
 
@@ -142,13 +157,21 @@ def _note_failure(folder: RunFolder, error: BaseException) -> None:
         logger.warning("%s", second)
 
 
-def _new_folder(config: Config, overrides: Sequence[str]) -> RunFolder:
-    path = (
-        Path(config.run_dir)
-        if config.run_dir
-        else runs.new_folder(Path("runs"), f"{config.model.name}_{config.data.name}")
+def _new_folder(config: Config, overrides: Sequence[str], team: Team) -> RunFolder:
+    """The chief makes it, and the others hear where it is."""
+    if not team.chief:
+        return RunFolder(Path(team.from_chief("")))
+    folder = RunFolder.new(
+        config.run_dir, f"{config.model.name}_{config.data.name}", to_yaml(config), overrides
     )
-    return RunFolder.create(path, to_yaml(config), overrides)
+    team.from_chief(str(folder.path.absolute()) if team.count > 1 else "")
+    return folder
+
+
+def _lock(folder: RunFolder, team: Team) -> contextlib.AbstractContextManager[None]:
+    if not team.chief:
+        return contextlib.nullcontext()
+    return runs.locked(folder.path, "another process is training this run. Expected one at a time")
 
 
 def _resumed(path: str, changes: Sequence[str]) -> tuple[RunFolder, Config]:
@@ -183,6 +206,7 @@ def _plan_loop(
     config: Config,
     source: data.DataSource,
     strategy: tf.distribute.Strategy,
+    team: Team,
     folder: RunFolder | None,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> Callable[[RunFolder], Loop]:
@@ -196,6 +220,7 @@ def _plan_loop(
         config=config,
         source=source,
         strategy=strategy,
+        team=team,
         network=network,
         optimizer=optimizer,
         steps_per_epoch=steps_per_epoch,
@@ -207,12 +232,16 @@ def _plan_fit(
     config: Config,
     source: data.DataSource,
     strategy: tf.distribute.Strategy,  # noqa: ARG001 - the fit is on the host
+    team: Team,
     folder: RunFolder | None,  # noqa: ARG001 - it has no first weights
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> Callable[[RunFolder], Fit]:
     """What makes the fit of features and an SVM in the run's folder."""
     if callbacks:
         raise ConfigError(f"callbacks: expected none with model={config.model.name}, which is no Keras model")
+
+    if team.count > 1:
+        raise ConfigError(f"strategy=multi_worker: expected one process for model={config.model.name}")
 
     def prepare(folder: RunFolder) -> Fit:
         watchers = keras.callbacks.CallbackList(_recorders(folder, config))
@@ -277,6 +306,7 @@ def _prepare(
     config: Config,
     source: data.DataSource,
     strategy: tf.distribute.Strategy,
+    team: Team,
     network: keras.Model,
     optimizer: keras.optimizers.Optimizer,
     steps_per_epoch: int,
@@ -286,7 +316,7 @@ def _prepare(
     training = config.training
     total_steps = training.steps or training.epochs * steps_per_epoch
     epochs = math.ceil(total_steps / steps_per_epoch)
-    watchers = make_progress(training.progress, epochs, steps_per_epoch, total_steps)
+    watchers = _watchers(folder, config, epochs, steps_per_epoch, total_steps) if team.chief else []
     callback_list = keras.callbacks.CallbackList(
         [*watchers, *_recorders(folder, config), *callbacks],
         model=network,
@@ -297,8 +327,9 @@ def _prepare(
         run=folder,
         config=config,
         source=source,
-        statistics=_statistics(folder, config, source),
+        statistics=_statistics(folder, config, source, team),
         strategy=strategy,
+        team=team,
         model=network,
         optimizer=optimizer,
         schedule=make_schedule(
@@ -309,11 +340,25 @@ def _prepare(
             frozen_groups(config.optimizer),
         ),
         train_step=make_train_step(network, optimizer, strategy, training, config.seed),
-        evaluator=Evaluator(network, strategy, eager=training.eager),
+        evaluator=Evaluator(
+            network,
+            strategy,
+            eager=training.eager,
+            after_batch=lambda: team.watchdog.doing(
+                "in a batch of the evaluation, which waits for every worker,"
+            ),
+        ),
         callbacks=callback_list,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
     )
+
+
+def _watchers(
+    folder: RunFolder, config: Config, epochs: int, steps_per_epoch: int, total_steps: int
+) -> list[keras.callbacks.Callback]:
+    progress = make_progress(config.training.progress, epochs, steps_per_epoch, total_steps)
+    return [*progress, *_recorders(folder, config)]
 
 
 def _recorders(folder: RunFolder, config: Config) -> list[keras.callbacks.Callback]:
@@ -326,13 +371,15 @@ def _recorders(folder: RunFolder, config: Config) -> list[keras.callbacks.Callba
     return found
 
 
-def _statistics(folder: RunFolder, config: Config, source: data.DataSource) -> data.Statistics | None:
+def _statistics(
+    folder: RunFolder, config: Config, source: data.DataSource, team: Team
+) -> data.Statistics | None:
     """The statistics of the training split: the run's own on a resume, else computed or cached, and stored."""
     path = folder.path / runs.STATISTICS
     if path.exists():
         return data.Statistics.load(path)
     statistics = data.compute_statistics(source, config.augment)
-    if statistics is not None:
+    if statistics is not None and team.chief:
         runs.write_atomic(path, statistics.write)
     return statistics
 

@@ -8,10 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_tf.config.schema import AugmentConfig, CropConfig, DataConfig, InMemory
+from alexnet_tf.config.schema import (
+    AugmentConfig,
+    CropConfig,
+    DataConfig,
+    FlipConfig,
+    InMemory,
+    PadCropConfig,
+)
 from alexnet_tf.data import (
+    WHOLE,
     DataError,
     DataSource,
+    Share,
     epoch_ids,
     eval_batches,
     load_source,
@@ -119,6 +128,76 @@ def test_every_way_of_access(
     assert epoch(source, 0, 1, first_step=2) == first[14:]
     assert epoch(source, 0, 2) != first
     assert epoch(source, 1, 1) != first
+
+
+SHUFFLED = AugmentConfig(
+    order=["pad_crop", "flip"], pad_crop=PadCropConfig(size=8, padding=2), flip=FlipConfig()
+)
+
+
+@pytest.mark.parametrize(
+    ("file_format", "name", "in_memory", "parts"),
+    [
+        ("tfrecord", "fixed", InMemory.auto, 1),
+        ("tfrecord", "fixed", InMemory.never, 1),
+        ("tfrecord", "fixed", InMemory.never, 4),
+        ("array_record", "fixed", InMemory.never, 1),
+    ],
+)
+def test_shares_are_the_rows_of_the_whole(
+    roots: dict[str, Path], file_format: str, name: str, in_memory: InMemory, parts: int
+) -> None:
+    source = load_source(config(roots[file_format], name, in_memory=in_memory, stream_parts=parts))
+
+    def rows(share: Share, first_step: int = 0) -> list[list[np.ndarray]]:
+        batches = train_batches(
+            source, SHUFFLED, None, seed=0, epoch=1, batch_size=20, first_step=first_step, share=share
+        )
+        return [[column.numpy() for column in batch] for batch in batches]
+
+    whole = rows(WHOLE)
+    ids = np.concatenate([batch[2] for batch in whole])
+    assert len(ids) == len(set(ids)) == 40  # of 48
+    for workers in (2, 4):
+        shares = [rows(Share(index, workers)) for index in range(workers)]
+        assert all(len(batch[2]) == 20 // workers for share in shares for batch in share)
+        for step, batch in enumerate(whole):
+            for column, values in enumerate(batch):
+                together = np.concatenate([share[step][column] for share in shares])
+                np.testing.assert_array_equal(together, values)
+    later = rows(Share(1, 2), first_step=1)
+    assert len(later) == 1
+    np.testing.assert_array_equal(later[0][2], whole[1][2][10:])
+
+
+@pytest.mark.parametrize("in_memory", [InMemory.auto, InMemory.never])
+def test_shares_of_an_evaluation_have_each_example_once(roots: dict[str, Path], in_memory: InMemory) -> None:
+    source = load_source(config(roots["tfrecord"], "fixed", in_memory=in_memory))
+    expected = colours(source, "validation")
+    for workers, size in ((1, 8), (2, 8), (4, 8), (2, 12), (4, 4), (2, 24)):  # of 12
+        found = []
+        for index in range(workers):
+            batches = eval_batches(
+                source, "validation", CROP, None, batch_size=size, share=Share(index, workers)
+            )
+            assert len(batches) == len(list(batches)) == -(-12 // size)
+            for images, _, weights in batches:
+                assert len(images) == size // workers
+                found += [int(image[0, 0, 0]) for image in images[weights > 0]]
+        assert sorted(found) == sorted(expected)
+
+
+def test_each_worker_reads_parts_of_its_own(roots: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    source = load_source(config(roots["tfrecord"], "fixed", in_memory=InMemory.never, stream_parts=4))
+    store, read = source.splits["train"].store, []
+    opened = store._open
+    monkeypatch.setattr(store, "_open", lambda *place: read.append(place[:2]) or opened(*place))
+    train_batches(source, CROP, None, seed=0, epoch=1, batch_size=20, share=Share(1, 2))
+    assert read == [(36, 48), (48, 60)]  # the second half of the 48 that follow the validation's 12
+    with pytest.raises(DataError, match=r"data.stream_parts=4: expected a divisor of training.batch_size=18"):
+        train_batches(source, CROP, None, seed=0, epoch=1, batch_size=18)
+    with pytest.raises(DataError, match=r"a multiple of the workers \(3\), or 1"):
+        train_batches(source, CROP, None, seed=0, epoch=1, batch_size=24, share=Share(0, 3))
 
 
 def test_access_does_not_change_the_order(roots: dict[str, Path]) -> None:

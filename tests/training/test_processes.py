@@ -23,10 +23,13 @@ from alexnet_tf.evaluation import Evaluator
 from alexnet_tf.training import train
 
 folder, values = sys.argv[1], sys.argv[2:]
-base = to_dict(compose([*values, "strategy=mirrored", "strategy.logical_devices=2"]))
-runs, models = {}, {}
-for name in ("one_device", "mirrored"):
-    runs[name] = train(from_dict(base, [f"strategy.name={name}", f"run_dir={folder}/{name}"]))
+base = to_dict(compose([*values, "strategy=mirrored", "strategy.logical_devices=4"]))
+ways = {
+    "one_device": ["strategy.name=one_device"],
+    "mirrored": [],
+    "accumulated": ["strategy.logical_devices=2", "training.accumulate=4"],
+}
+runs = {name: train(from_dict(base, [*way, f"run_dir={folder}/{name}"])) for name, way in ways.items()}
 answer = {name: run.environment()["replicas"] for name, run in runs.items()}
 
 # One model under two replicas, over sizes that leave a remainder, an empty replica, or both.
@@ -44,8 +47,8 @@ for size in (2, 8, 64, 360):
     answer["evaluations"].append(vars(evaluator(batches)))
 alone = Evaluator(run.model(), tf.distribute.get_strategy())
 answer["alone"] = vars(alone(batches))
-difference = [np.abs(a.numpy() - b.numpy()).max() for a, b in zip(*(run.model().weights for run in runs.values()))]
-answer["weights"] = float(max(difference))
+weights = {name: [variable.numpy() for variable in run.model().weights] for name, run in runs.items()}
+answer["weights"] = max(float(np.abs(a - b).max()) for way in ways for a, b in zip(weights["one_device"], weights[way]))
 print(json.dumps(answer))
 """
 
@@ -79,13 +82,16 @@ def mirrored(tmp_path_factory, own_cache):
     return folder, json.loads(done.stdout.splitlines()[-1])
 
 
-def test_two_replicas_train_as_one_device_does(mirrored):
+def test_replicas_and_parts_train_as_one_device_does(mirrored):
     folder, answer = mirrored
-    assert (answer["one_device"], answer["mirrored"]) == (1, 2)
-    frames = [pd.read_csv(folder / name / "metrics.csv") for name in ("one_device", "mirrored")]
-    assert len(frames[0]) == 7
-    pd.testing.assert_frame_equal(*frames, rtol=1e-9)
-    assert frames[0]["loss"].iloc[-1] < frames[0]["loss"].iloc[0]
+    assert [answer[way] for way in ("one_device", "mirrored", "accumulated")] == [1, 4, 2]
+    alone, *others = (
+        pd.read_csv(folder / way / "metrics.csv") for way in ("one_device", "mirrored", "accumulated")
+    )
+    assert len(alone) == 7
+    for frame in others:
+        pd.testing.assert_frame_equal(alone, frame, rtol=1e-9)
+    assert alone["loss"].iloc[-1] < alone["loss"].iloc[0]
     assert answer["weights"] < 1e-9
 
 

@@ -233,7 +233,8 @@ class SweepRunner:
 
     def _share(self, launcher: DictConfig) -> None:
         """Fill in what this machine decides, and make a place for each job that runs on it at once."""
-        from alexnet_tf.studies.places import PLACES, visible_gpus
+        from alexnet_tf.processes import visible_gpus
+        from alexnet_tf.studies.places import PLACES
 
         gpus = len(visible_gpus())
         if "n_jobs" in launcher:
@@ -299,7 +300,7 @@ def _interruptible(first: Callable[[], None] = lambda: None) -> contextlib.Abstr
     A job that runs in this process passes them on to its child instead. Launchers with processes of their own kill them
     on a KeyboardInterrupt, so their jobs must have saved before.
     """
-    from alexnet_tf.studies.sweep import handling
+    from alexnet_tf.processes import handling
 
     def interrupt(number: int, frame: Any) -> None:
         first()
