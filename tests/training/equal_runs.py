@@ -19,7 +19,7 @@ from alexnet_tf.evaluation import distribute
 from alexnet_tf.launching import CLUSTER
 from alexnet_tf.training import checkpoint, loop, train, trainer, workers
 from alexnet_tf.training.step import make_train_step
-from alexnet_tf.training.strategy import make_strategy
+from alexnet_tf.training.strategy import configure_process, make_strategy
 
 EVERYTHING = (
     "model=alexnet_small",  # LRN, columns, dropout
@@ -92,7 +92,11 @@ def gradients(states: list[Path], *values: str) -> list[dict]:
     With a rate of 1, no momentum and no decay the velocity after a step is the gradient itself.
     """
     config = everything(*values, "optimizer.lr=1.0", "optimizer.momentum=0.0", "optimizer.weight_decay=0.0")
+    configure_process(config)
     strategy = make_strategy(config.strategy, config.training)
+    assert (
+        config.strategy.name != "mirrored" or strategy.num_replicas_in_sync == config.strategy.logical_devices
+    )
     team = workers.Team(strategy, 60.0)
     source = data.load_source(config.data)
     config = trainer._complete(config, source)
@@ -133,6 +137,7 @@ def difference(one: dict, other: dict) -> float:
     found = [abs(one["loss"] - other["loss"]) / abs(one["loss"])]
     for path, value in one["gradients"].items():
         array = np.array(value)
+        assert np.linalg.norm(array) > 0, path
         found.append(np.linalg.norm(array - np.array(other["gradients"][path])) / np.linalg.norm(array))
     return float(max(found))
 

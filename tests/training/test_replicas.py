@@ -94,7 +94,7 @@ for number, broken in enumerate((0, 3)):  # a row of the first replica, one of t
     for variable, old in zip(model.weights, before):
         for copy in strategy.experimental_local_results(variable.value):
             np.testing.assert_array_equal(copy.numpy(), old)
-    assert float(optimizer.dynamic_scale) == 8.0 / 2 ** (number + 1)
+    assert float(optimizer.dynamic_scale.numpy()) == 8.0 / 2 ** (number + 1)
 """
 
 
