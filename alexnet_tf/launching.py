@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from alexnet_tf.config import Config, ConfigError, from_dict, to_yaml
+from alexnet_tf.config import Config, ConfigError, from_run, to_yaml
 from alexnet_tf.config.schema import StrategyConfig
 from alexnet_tf.processes import GPUS, NOTICE, THREADS, death, handling, last_line, visible_gpus
-from alexnet_tf.runs import STOPPED, RunError, RunFolder, State, Stopped, is_locked
+from alexnet_tf.runs import CONFIG, STOPPED, RunError, RunFolder, State, Stopped, is_locked
 
 CLUSTER = "TF_CONFIG"
 """The variable in which TensorFlow looks for a worker's place among the others."""
@@ -101,7 +101,8 @@ def _strategy(config: Config, overrides: Sequence[str]) -> StrategyConfig:
     if config.resume is None:
         return config.strategy
     changes = [text for text in _changes(overrides) if text.startswith("strategy.")]
-    return from_dict(RunFolder.open(config.resume).config_dict(), changes).strategy
+    folder = RunFolder.open(config.resume)
+    return from_run(folder.path / CONFIG, folder.config_dict(), changes).strategy
 
 
 def _changes(overrides: Sequence[str]) -> list[str]:
