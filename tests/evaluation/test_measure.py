@@ -133,6 +133,7 @@ print(json.dumps(answers))
 """
 
 
+@pytest.mark.slow
 def test_two_replicas_count_as_one_device_does(members, own_cache):
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "ALEXNET_CACHE_DIR": str(own_cache)}
     done = subprocess.run(

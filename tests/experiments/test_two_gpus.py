@@ -33,8 +33,9 @@ def megabytes(output):
 
 @pytest.mark.parametrize(
     ("model", "dtype", "itemsize"),
-    [pytest.param("alexnet", "float64", 8, marks=pytest.mark.slow), ("alexnet_code2012", "float32", 4)],
+    [("alexnet", "float64", 8), ("alexnet_code2012", "float32", 4)],
 )
+@pytest.mark.slow
 def test_two_devices_equal_one_and_only_three_places_cross(model, dtype, itemsize):
     done = python("two_gpus.py", "--model", model, "--dtype", dtype, "--batch-size", "3", *UNITS)
     assert done.returncode == 0, done.stdout

@@ -126,6 +126,7 @@ def test_numbers_are_shown_as_people_write_them():
     assert show(Sampled(0.0, error=0.0)) == "0"  # such as weights that start at 0
 
 
+@pytest.mark.slow
 def test_the_command_tells_agreement_by_its_status(alexnet):
     agreeing = alexnet("fidelity", "model=lenet5")
     assert agreeing.returncode == 0, agreeing.stderr

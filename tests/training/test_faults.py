@@ -276,6 +276,7 @@ def test_a_run_without_permission_is_one_line(run, resume, tmp_path):
 # ---------------------------------------------------------------------------------------------------- no memory
 
 
+@pytest.mark.slow
 def test_no_memory_names_the_batch_size(run, tmp_path):
     """One tensor that no machine has the memory for."""
     with pytest.raises(RunError) as caught:
