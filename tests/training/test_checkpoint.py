@@ -1,3 +1,4 @@
+import contextlib
 import logging
 import pickle
 import resource
@@ -308,20 +309,25 @@ def test_saving_returns_at_once_and_at_most_one_write_is_in_flight(run, monkeypa
     assert [path.name for path in run.checkpoints()] == ["step-000000001.npz", "step-000000002.npz"]
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def no_room():
-    """Files of at most 4 kB for this process, as a quota or a full disk has it."""
+    """Files of at most 4 kB for this process, as a quota or a full disk has it.
+
+    For a test's body alone, not a fixture: what pytest then writes may go to a file, which may be larger.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def large(step):
     return Checkpoint({"model/000/w": np.full(5000, step, np.float32)}, {"step": step})
 
 
-@pytest.mark.usefixtures("no_room")
+@no_room()
 def test_a_write_that_fails_is_raised_at_the_next_look_and_keeps_what_there_is(run, caplog):
     message = r"step-000000002\.npz: cannot be written \(File too large\)$"
     with checkpoint.Keeper(run, 1) as keeper:
