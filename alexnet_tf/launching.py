@@ -7,16 +7,14 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from alexnet_tf.config import Config, ConfigError, from_run, to_yaml
 from alexnet_tf.config.schema import StrategyConfig
-from alexnet_tf.processes import GPUS, NOTICE, THREADS, death, handling, last_line, visible_gpus
+from alexnet_tf.processes import GPUS, NOTICE, THREADS, Children, death, handling, last_line, visible_gpus
 from alexnet_tf.runs import CONFIG, STOPPED, RunError, RunFolder, State, Stopped, is_locked
 
 CLUSTER = "TF_CONFIG"
@@ -53,7 +51,7 @@ def train_in_workers(config: Config, overrides: Sequence[str]) -> RunFolder:
     environments = _environments(_strategy(config, overrides))
     there = config.run_dir is not None and Path(config.run_dir).is_dir()
     if config.resume:
-        folder, changes = RunFolder.open(config.resume), _changes(overrides)
+        folder, changes = RunFolder.open(config.resume), changes_on_resume(overrides)
     else:
         name = f"{config.model.name}_{config.data.name}"
         folder, changes = RunFolder.new(config.run_dir, name, to_yaml(config), overrides), []
@@ -100,12 +98,13 @@ def _strategy(config: Config, overrides: Sequence[str]) -> StrategyConfig:
     """The strategy of a run, or of the one to go on with."""
     if config.resume is None:
         return config.strategy
-    changes = [text for text in _changes(overrides) if text.startswith("strategy.")]
+    changes = [text for text in changes_on_resume(overrides) if text.startswith("strategy.")]
     folder = RunFolder.open(config.resume)
     return from_run(folder.path / CONFIG, folder.config_dict(), changes).strategy
 
 
-def _changes(overrides: Sequence[str]) -> list[str]:
+def changes_on_resume(overrides: Sequence[str]) -> list[str]:
+    """Of what was typed that which is to change in the config of the run that goes on."""
     return [text for text in overrides if text.partition("=")[0] != "resume"]
 
 
@@ -147,42 +146,16 @@ def _run(
     folder: RunFolder, changes: Sequence[str], environments: Sequence[dict[str, str]]
 ) -> tuple[dict[int, int], signal.Signals | None]:
     """Start the workers and wait for all: their exit statuses in the order of their ends, and the signal if one came."""
-    command = [
-        sys.executable,
-        "-m",
-        "alexnet_tf.training",
-        str(folder.path),
-        "--stop-at-end-of-input",
-        *changes,
-    ]
-    received: list[signal.Signals] = []
+    children = Children()
     workers: list[subprocess.Popen[bytes]] = []
-
-    def forward(number: int, frame: Any) -> None:
-        del frame
-        received.append(signal.Signals(number))
-        for worker in workers:
-            worker.send_signal(number)
-
-    with handling(forward), contextlib.ExitStack() as stack, _ended_at_last(workers):
+    with handling(children.forward), contextlib.ExitStack() as stack, _ended_at_last(workers):
         for index, environment in enumerate(environments):
             log = stack.enter_context(_log(folder, index).open("ab"))
-            # A session of its own and a pipe as input: see `studies.sweep`. Its output is a file, which outlives us.
-            worker = subprocess.Popen(
-                command,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            worker = stack.enter_context(children.start(folder.path, environment, log, *changes))
             workers.append(worker)
-            stack.enter_context(worker)
             stack.enter_context(_shown(index, worker, _log(folder, index), log.tell()))
-            if received:  # while it started
-                worker.send_signal(received[-1])
         codes = _wait(workers)
-    return codes, received[-1] if received else None
+    return codes, children.received
 
 
 @contextlib.contextmanager

@@ -4,10 +4,12 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 GPUS, THREADS = "CUDA_VISIBLE_DEVICES", "TF_NUM_INTRAOP_THREADS"
 NOTICE = re.compile(
@@ -36,6 +38,46 @@ def handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
     finally:
         for kind, old in previous.items():
             signal.signal(kind, old)
+
+
+class Children:
+    """Processes that train, to which the signals that come to this one go on; see `handling`.
+
+    Attributes:
+        received: The last signal that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def forward(self, number: int, frame: Any = None) -> None:
+        """Send a signal to all."""
+        del frame
+        self.received = signal.Signals(number)
+        for child in self._started:
+            child.send_signal(number)
+
+    def start(
+        self, run: Path, environment: Mapping[str, str], log: IO[bytes], *changes: str
+    ) -> subprocess.Popen[bytes]:
+        """Start `python -m alexnet_tf.training RUN CHANGES`, which prints to a file that outlives us.
+
+        A session of its own: Ctrl-C in the terminal reaches the child once, through us, and not twice. Its input is a
+        pipe that nothing is written to: where we die without a word, the system closes it, and the child stops.
+        """
+        child = subprocess.Popen(
+            [sys.executable, "-m", "alexnet_tf.training", str(run), "--stop-at-end-of-input", *changes],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._started.append(child)
+        if self.received is not None:  # while it started
+            child.send_signal(self.received)
+        return child
 
 
 def death(code: int, log: Path) -> str:

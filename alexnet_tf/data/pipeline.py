@@ -184,7 +184,7 @@ def eval_batches(
     batches = batches.map(traced(lambda *batch: _static(_pad(batch, len(rows)), len(rows))))
     if (
         0 < rest <= rows.start
-    ):  # the last batch has nothing for this worker, who takes part in it all the same
+    ):  # nothing of the last batch is this worker's, who takes part in it all the same
         nothing = tuple(tf.zeros(spec.shape, spec.dtype) for spec in batches.element_spec)
         batches = batches.concatenate(tf.data.Dataset.from_tensors(nothing))
     return _finish(batches)

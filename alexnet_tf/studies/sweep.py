@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_tf.config import Config, ConfigError, override_key, to_dict, to_yaml
-from alexnet_tf.processes import death, handling
+from alexnet_tf.processes import Children, death, handling
 from alexnet_tf.runs import (
     CONFIG,
     LOG,
@@ -199,37 +198,16 @@ def _say(line: str) -> None:
 
 def _train_in_child(run: RunFolder, environment: dict[str, str]) -> tuple[int, signal.Signals | None]:
     """Start `python -m alexnet_tf.training RUN`, pass on signals, and wait: its exit status, and the signal if one came."""
-    command = [sys.executable, "-m", "alexnet_tf.training", str(run.path), "--stop-at-end-of-input"]
-    received: list[signal.Signals] = []
-    children: list[subprocess.Popen[bytes]] = []
-
-    def forward(number: int, frame: Any) -> None:
-        del frame
-        received.append(signal.Signals(number))
-        for child in children:
-            child.send_signal(number)
-
-    # A session of its own: Ctrl-C in the terminal reaches the child once, through us, and not twice. Its input is a
-    # pipe that nothing is written to: where we die without a word, the system closes it, and the child stops.
+    children = Children()
     with (
         (run.path / LOG).open("ab") as log,
-        handling(forward),
-        subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        ) as child,
+        handling(children.forward),
+        children.start(run.path, environment, log) as child,
     ):
-        children.append(child)
-        if received:  # while it started
-            child.send_signal(received[-1])
         code = None
         while code is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = child.wait(timeout=1.0 if PLACES in os.environ else None)
-            if not received and abandoned():
-                forward(signal.SIGTERM, None)
-    return code, received[-1] if received else None
+            if children.received is None and abandoned():
+                children.forward(signal.SIGTERM)
+    return code, children.received

@@ -1,7 +1,7 @@
 """`python -m alexnet_tf.training RUN [CHANGES]`: train the run whose folder holds its config. A sweep's jobs start so.
 
-So do the workers of `strategy.local_workers`. With `--stop-at-end-of-input` after it the training saves and stops when standard input ends: a sweep that is killed does
-not leave its job behind.
+So do the workers of `strategy.local_workers`. With `--stop-at-end-of-input` after it the training saves and stops when
+standard input ends: a sweep that is killed does not leave its job behind.
 """
 
 import sys

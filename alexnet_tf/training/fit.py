@@ -139,8 +139,7 @@ class Fit:
     def _scored(
         self, classifier: Classifier, split: str, ids: np.ndarray | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        of = make_features(self.model, classifier.vocabulary)
-        return ((classifier.svm.scores(of(images)), labels) for images, labels in self._images(split, ids))
+        return ((classifier.scores(images), labels) for images, labels in self._images(split, ids))
 
     def _record(
         self, split: str, batches: Iterable[tuple[np.ndarray, np.ndarray]], seconds: float | None = None

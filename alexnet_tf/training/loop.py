@@ -102,7 +102,7 @@ class Loop:
             if self.team.chief:
                 self.keeper.follow(self.restored_from, best=self.counters.best_step == self.counters.step)
             self._save_tables()  # as the checkpoint has them, whatever the files hold
-        else:
+        elif self.team.count == 1:  # only then are steps repeated to find where a loss stopped being a number
             self.start = self.capture()
         self.follow_schedule()  # before any callback, which may set another rate
         self._start_together()
@@ -324,9 +324,8 @@ class Loop:
         self.keeper.settle()
         message = f"{what} became {value} in epoch {self.epoch} by step {self.counters.step}"
         rate = self.learning_rate()
-        origin = (
-            f"; {diagnosis.find_origin(self)}" if self.team.count == 1 else ""
-        )  # alone it can repeat steps
+        alone = self.team.count == 1  # several workers would have to repeat steps together
+        origin = f"; {diagnosis.find_origin(self)}" if alone else ""
         return DivergedError(
             f"{message}{origin}: try a smaller optimizer.lr (now {rate:g}) or a warm-up (schedule.warmup_epochs); "
             f"{checkpoint.kept(self.run)}"

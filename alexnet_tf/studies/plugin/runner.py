@@ -21,6 +21,7 @@ from rich.console import Console
 
 from alexnet_tf import runs
 from alexnet_tf.config import Config, ConfigError, check_installed, override_key, resolve, to_dict
+from alexnet_tf.processes import handling, visible_gpus
 from alexnet_tf.runs import Job, RunError, State, SweepFolder
 
 SETTLE_SECONDS = 60.0
@@ -233,7 +234,6 @@ class SweepRunner:
 
     def _share(self, launcher: DictConfig) -> None:
         """Fill in what this machine decides, and make a place for each job that runs on it at once."""
-        from alexnet_tf.processes import visible_gpus
         from alexnet_tf.studies.places import PLACES
 
         gpus = len(visible_gpus())
@@ -300,7 +300,6 @@ def _interruptible(first: Callable[[], None] = lambda: None) -> contextlib.Abstr
     A job that runs in this process passes them on to its child instead. Launchers with processes of their own kill them
     on a KeyboardInterrupt, so their jobs must have saved before.
     """
-    from alexnet_tf.processes import handling
 
     def interrupt(number: int, frame: Any) -> None:
         first()
