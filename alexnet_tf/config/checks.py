@@ -583,15 +583,16 @@ def _check_fit(config: Config) -> None:
 
 def _has_max_pool(model: ModelConfig) -> bool:
     if not isinstance(model, StagedModelConfig):
-        return isinstance(
-            model, ApplicationConfig
-        )  # VGG-16 after each block, ResNet-50 after its first convolution
+        # VGG-16 after each block, ResNet-50 after its first convolution
+        return isinstance(model, ApplicationConfig)
     return any(stage.pool is not None and stage.pool.kind == PoolKind.max for stage in model.stages.values())
 
 
 def _has_batch_norm(model: ModelConfig) -> bool:
     if isinstance(model, ApplicationConfig):
         return model.application == Application.resnet50
+    if isinstance(model, ResidualConfig):
+        return True
     return isinstance(model, StagedModelConfig) and any(
         stage.norm == Norm.batch for stage in model.stages.values()
     )

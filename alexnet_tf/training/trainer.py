@@ -17,7 +17,7 @@ from alexnet_tf.config import Config, ConfigError, check_installed, from_run, to
 from alexnet_tf.config.schema import ClassicalConfig, Precision
 from alexnet_tf.evaluation import Evaluator
 from alexnet_tf.inference import Run
-from alexnet_tf.launching import starts_workers, train_in_workers
+from alexnet_tf.launching import changes_on_resume, starts_workers, train_in_workers
 from alexnet_tf.runs import RunError, RunFolder, State, Stopped, WriteError
 from alexnet_tf.training import checkpoint, diagnosis
 from alexnet_tf.training.callbacks import MLflow, TensorBoard, make_progress
@@ -92,7 +92,7 @@ def train(
                 "callbacks: expected none with strategy.local_workers, whose workers are other processes"
             )
         return Run(train_in_workers(config, overrides).path)
-    changes = [text for text in overrides if text.partition("=")[0] != "resume"]
+    changes = changes_on_resume(overrides)
     folder, config = _resumed(config.resume, changes) if config.resume else (None, config)
     check_installed(config.model)
     configure_process(config)
@@ -316,12 +316,12 @@ def _prepare(
     training = config.training
     total_steps = training.steps or training.epochs * steps_per_epoch
     epochs = math.ceil(total_steps / steps_per_epoch)
-    watchers = _watchers(folder, config, epochs, steps_per_epoch, total_steps) if team.chief else []
+    watchers: list[keras.callbacks.Callback] = []
+    if team.chief:
+        progress = make_progress(training.progress, epochs, steps_per_epoch, total_steps)
+        watchers = [*progress, *_recorders(folder, config)]
     callback_list = keras.callbacks.CallbackList(
-        [*watchers, *_recorders(folder, config), *callbacks],
-        model=network,
-        epochs=epochs,
-        steps=steps_per_epoch,
+        [*watchers, *callbacks], model=network, epochs=epochs, steps=steps_per_epoch
     )
     return Loop(
         run=folder,
@@ -352,13 +352,6 @@ def _prepare(
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
     )
-
-
-def _watchers(
-    folder: RunFolder, config: Config, epochs: int, steps_per_epoch: int, total_steps: int
-) -> list[keras.callbacks.Callback]:
-    progress = make_progress(config.training.progress, epochs, steps_per_epoch, total_steps)
-    return [*progress, *_recorders(folder, config)]
 
 
 def _recorders(folder: RunFolder, config: Config) -> list[keras.callbacks.Callback]:

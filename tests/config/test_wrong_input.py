@@ -185,6 +185,10 @@ WRONG = [
         "model=alexnet_bn data=cifar10 augment=paper training.accumulate=2",
         ["training.accumulate=2", "expected 1", "model=alexnet_bn has BatchNorm"],
     ),
+    (
+        "model=resnet20 data=cifar10 training.accumulate=2",
+        ["training.accumulate=2", "expected 1", "model=resnet20 has BatchNorm"],
+    ),
     ("strategy.local_workers=2", ["strategy.local_workers=2", "expected strategy=multi_worker", "strategy=auto"]),
     (
         "strategy=multi_worker strategy.logical_devices=2",

@@ -169,6 +169,7 @@ def read_events(folder):
             event = tf.compat.v1.Event.FromString(raw[place + 12 : place + 12 + length])
             place += 12 + length + 4
             for value in event.summary.value:
+                assert (value.tag, event.step) not in found, "written twice"
                 found[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
     return found
 
