@@ -31,10 +31,10 @@ study: .venv/installed ## install, run ReLU against tanh on handwritten digits, 
 	$(BIN)/alexnet train experiment=relu_vs_tanh scale=smoke
 
 test: .venv/installed-dev ## run the tests (at most 8 minutes on 2 cores)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
-test-all: .venv/installed-dev ## run the tests and the long campaigns
-	$(BIN)/python -m pytest
+test-all: test ## run the tests and then the long campaigns, one at a time
+	$(BIN)/python -m pytest -m slow
 
 extras: .venv/installed-extras ## install the extras torch and sweep; the tests of PyTorch's nets and of launchers then run too
 
