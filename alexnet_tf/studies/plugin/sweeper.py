@@ -74,7 +74,7 @@ class StudySweeper(Sweeper):
             job
             for arm, values in study.tune.values.items()
             for value in values
-            for job in self._jobs(
+            for job in self.runner.jobs(
                 "tune", arm, [*fixed, *study.arms[arm], f"{study.tune.key}={value}"], study.tune.seeds
             )
         ]
@@ -93,13 +93,10 @@ class StudySweeper(Sweeper):
     def _arm_jobs(self, study: StudyConfig, fixed: list[str], chosen: dict[str, list[str]]) -> list[Job]:
         """Seed by seed, so that an interrupted study has something of every arm."""
         arms = [
-            self._jobs("train", arm, [*fixed, *own, *chosen[arm]], study.seeds)
+            self.runner.jobs("train", arm, [*fixed, *own, *chosen[arm]], study.seeds)
             for arm, own in study.arms.items()
         ]
         return [job for jobs in zip(*arms, strict=True) for job in jobs]
-
-    def _jobs(self, phase: str, arm: str, overrides: list[str], seeds: Sequence[int]) -> list[Job]:
-        return [self.runner.job(phase, arm, [*overrides, f"seed={seed}"]) for seed in seeds]
 
     def _grid_jobs(self, fixed: list[str], grid: list[Override]) -> list[Job]:
         """One job for each combination; the arm is what was typed, but for the seed."""
