@@ -228,7 +228,7 @@ def test_the_limit_itself_is_within(load: Callable[..., DataSource]) -> None:
 def test_pixels_up_to_the_limit_are_read(load: Callable[..., DataSource], tmp_path: Path) -> None:
     source = load({"it.jpg": PHOTO}, max_pixels=HEIGHT * WIDTH)
     assert images(source)["it.jpg"].shape == (HEIGHT, WIDTH, 3)
-    with pytest.raises(DataError, match=rf"it.jpg: its 2400 pixels are more than data.max_pixels=2399\."):
+    with pytest.raises(DataError, match=r"it.jpg: its 2400 pixels are more than data.max_pixels=2399\."):
         load_source(DataConfig(name="folder", dir=str(tmp_path / "data"), max_pixels=HEIGHT * WIDTH - 1))
 
 
