@@ -51,7 +51,7 @@ def load_folder(config: DataConfig) -> DataSource:
     stores, skipped = {}, {}
     for name, classes in listed.items():
         stores[name], left_out = _store(config, class_names, classes)
-        skipped.update(left_out)
+        skipped |= {str(Path(path).absolute()): reason for path, reason in left_out.items()}
     counts = np.bincount(stores["train"].labels, minlength=len(class_names)).tolist()
     _check_filled(folders["train"], dict(zip(class_names, counts, strict=True)))
     splits = make_splits(config, stores["train"], stores.get("validation"), stores.get("test"))
