@@ -48,7 +48,8 @@ def load_folder(config: DataConfig) -> DataSource:
     _check_filled(folders["train"], {name: len(files) for name, files in listed["train"].items()})
     for name, classes in listed.items():
         _check_classes(name, folders[name], sorted(classes), class_names)
-    stores, skipped = {}, {}
+    stores: dict[str, FileStore] = {}
+    skipped: dict[str, str] = {}
     for name, classes in listed.items():
         stores[name], left_out = _store(config, class_names, classes)
         skipped |= {str(Path(path).absolute()): reason for path, reason in left_out.items()}
