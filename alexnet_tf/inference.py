@@ -104,7 +104,7 @@ class Run(RunFolder):
         """
         path = self.model_path()
         try:
-            return keras.models.load_model(path, compile=False)
+            return keras.models.load_model(path, compile=False, safe_mode=True)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RunError(f"{path}: cannot be loaded ({' '.join(str(error).split())[:200]})") from error
 

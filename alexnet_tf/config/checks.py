@@ -146,6 +146,8 @@ def _check_data(data: DataConfig) -> None:
     _at_least("data.train_examples", data.train_examples, 1)
     _at_least("data.image_size", data.image_size, 1)
     _at_least("data.channels", data.channels, 1)
+    _within("data.max_skipped", data.max_skipped, 0, 1, closed=True)
+    _at_least("data.max_pixels", data.max_pixels, 1)
     _at_least("data.memory_limit_mb", data.memory_limit_mb, 1)
     _at_least("data.shuffle_window", data.shuffle_window, 1)
     _at_least("data.stream_parts", data.stream_parts, 1)

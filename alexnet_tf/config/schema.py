@@ -204,6 +204,13 @@ class DataConfig:
     channels: int = 3
     """Colour channels that the stored images have, or are converted to."""
     on_error: OnError = OnError.fail
+    """Of `folder`; other sets are checked when they are prepared. An unreadable image ends the work or is left out."""
+    max_skipped: float = 0.01
+    """The largest fraction of a split's images that `skip` may leave out; more are an error, for then the data are
+    probably not what they are taken for. The default is our choice."""
+    max_pixels: int = 89_478_485
+    """Of `folder`: the largest width times height; what says it has more is unreadable and never decoded. The default is
+    that of Pillow (`Image.MAX_IMAGE_PIXELS`): a quarter of a GiB in RGB."""
     in_memory: InMemory = InMemory.auto
     memory_limit_mb: int = 4096
     shuffle_window: int = 16384

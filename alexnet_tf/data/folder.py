@@ -4,7 +4,6 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +29,15 @@ def load_folder(config: DataConfig) -> DataSource:
     """Find the images of `data.dir`, else of `$ALEXNET_DATA_DIR`, in class folders.
 
     The class names are the sorted folder names of the training split. Only files with one of `EXTENSIONS`
-    count, in any case; hidden files and folders do not. Files that cannot be images by their size and first
-    bytes are an error here and now; with `on_error=skip` every file is decoded once and the unreadable ones
-    are left out, so that the sizes of the splits are exact.
+    count, in any case; hidden files and folders do not. Of a file with the wrong one of them the bytes count. What
+    the headers tell (see `header_problem`) is an error here and now, and what is truncated when it is read; with
+    `on_error=skip` every file is decoded once and the unreadable ones are left out, up to `max_skipped` of a split's,
+    so that the sizes of the splits are exact.
 
     Raises:
         DataError: The folder is missing, empty or laid out differently; there are fewer than two classes; classes
             differ between splits; a name is not UTF-8.
-        UnreadableImageError: An image is unreadable.
+        UnreadableImageError: An image is unreadable, or too many are.
     """
     root = _root(config)
     folders = _split_folders(config, root)
@@ -48,7 +48,11 @@ def load_folder(config: DataConfig) -> DataSource:
     _check_filled(folders["train"], {name: len(files) for name, files in listed["train"].items()})
     for name, classes in listed.items():
         _check_classes(name, folders[name], sorted(classes), class_names)
-    stores = {name: _store(config, class_names, classes) for name, classes in listed.items()}
+    stores: dict[str, FileStore] = {}
+    skipped: dict[str, str] = {}
+    for name, classes in listed.items():
+        stores[name], left_out = _store(config, class_names, classes)
+        skipped |= {str(Path(path).absolute()): reason for path, reason in left_out.items()}
     counts = np.bincount(stores["train"].labels, minlength=len(class_names)).tolist()
     _check_filled(folders["train"], dict(zip(class_names, counts, strict=True)))
     splits = make_splits(config, stores["train"], stores.get("validation"), stores.get("test"))
@@ -60,6 +64,7 @@ def load_folder(config: DataConfig) -> DataSource:
         channels=config.channels,
         splits=splits,
         fingerprint=split_fingerprint(config, splits, *identity),
+        skipped=skipped,
     )
 
 
@@ -79,7 +84,7 @@ def explain_error(error: BaseException, source: DataSource) -> DataError | None:
             continue
         problems = store.unreadable()
         if problems:
-            return _unreadable_error({store.paths[index]: reason for index, reason in problems.items()})
+            return _unreadable_error({str(store.paths[index]): reason for index, reason in problems.items()})
     return None
 
 
@@ -198,60 +203,49 @@ def _check_classes(split: str, folder: Path, classes: list[str], expected: list[
     )
 
 
-def _store(config: DataConfig, class_names: list[str], classes: dict[str, list[Path]]) -> FileStore:
-    """Check the files and return the store of the good ones."""
+def _store(
+    config: DataConfig, class_names: list[str], classes: dict[str, list[Path]]
+) -> tuple[FileStore, dict[str, str]]:
+    """Check the files; return the store of the good ones, and the paths and reasons of those that are left out."""
     paths = [path for name in class_names for path in classes[name]]
     labels = [label for label, name in enumerate(class_names) for _ in classes[name]]
     side = config.image_size
     shape = None if side is None else (side, side, config.channels)
-    store = FileStore(paths, labels, shape, config.channels)
-    if config.on_error is OnError.skip:
-        return _readable(store, config)
-    with ThreadPoolExecutor() as pool:
-        problems = {
-            path: problem
-            for path, problem in zip(paths, pool.map(_header_problem, paths), strict=True)
-            if problem
-        }
-    if problems:
-        raise _unreadable_error(problems)
-    return store
-
-
-def _readable(store: FileStore, config: DataConfig) -> FileStore:
-    """Return the store without the files that cannot be decoded, and say how many those are."""
-    problems = store.unreadable()
+    store = FileStore(paths, labels, shape, config.channels, config.max_pixels)
+    skip = config.on_error is OnError.skip
+    problems = store.unreadable(headers_only=not skip)
     if not problems:
-        return store
+        return store, {}
+    named = {str(paths[index]): reason for index, reason in problems.items()}
+    if not skip:
+        raise _unreadable_error(named)
+    _check_skipped(config, named, len(paths))
+    kept = [index for index in range(len(paths)) if index not in problems]
+    good, their_labels = [paths[index] for index in kept], [labels[index] for index in kept]
+    return FileStore(good, their_labels, shape, config.channels, config.max_pixels), named
+
+
+def _check_skipped(config: DataConfig, problems: dict[str, str], total: int) -> None:
+    """Say how many images are left out; refuse more than `max_skipped` of them."""
+    count = len(problems)
+    if count > config.max_skipped * total:
+        raise UnreadableImageError(
+            f"data.max_skipped={config.max_skipped:g}: {count} of {total} images ({count / total:.1%}) cannot be read: "
+            f"{_some([f'{path} ({reason})' for path, reason in problems.items()])}. Repair or remove them, or raise "
+            f"data.max_skipped."
+        )
     first, reason = next(iter(problems.items()))
     logger.warning(
-        "Left out %d of %d images that cannot be read (data.on_error=skip), the first %s: %s",
-        len(problems),
-        store.num_examples,
-        store.paths[first],
+        "Left out %d of %d images that cannot be read (data.on_error=skip; dataset.json of a run lists them), "
+        "the first %s: %s",
+        count,
+        total,
+        first,
         reason,
     )
-    kept = [index for index in range(store.num_examples) if index not in problems]
-    paths, labels = [store.paths[index] for index in kept], [int(store.labels[index]) for index in kept]
-    return FileStore(paths, labels, store.image_shape, config.channels)
 
 
-def _header_problem(path: Path) -> str | None:
-    """Return what is wrong with a file whose first bytes cannot be those of an image."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(12)
-    except OSError as error:
-        return error.strerror or str(error)
-    if not head:
-        return "the file is empty"
-    known = head.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM"))
-    if known or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
-        return None
-    return "its first bytes are not those of a JPEG, PNG, GIF, BMP or WebP image"
-
-
-def _unreadable_error(problems: dict[Path, str]) -> UnreadableImageError:
+def _unreadable_error(problems: dict[str, str]) -> UnreadableImageError:
     path, reason = next(iter(problems.items()))
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return UnreadableImageError(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.config.schema import DataConfig, InMemory
+from alexnet_tf.config.schema import DataConfig, InMemory, OnError
 from alexnet_tf.data.splits import DataSource, Store, make_splits, split_fingerprint
 from alexnet_tf.data.stores import (
     AUTOTUNE,
@@ -71,8 +71,12 @@ def load_prepared(config: DataConfig) -> DataSource:
 
     Raises:
         DataError: The set is unknown or not prepared (the message has the command), has no images with
-            labels, lacks a split, or does not have the configured size.
+            labels, lacks a split, or does not have the configured size; or images are to be skipped.
     """
+    if config.on_error is OnError.skip:
+        raise DataError(
+            f"data.on_error=skip: expected fail with data={config.name}; only data=folder can leave images out"
+        )
     prepared = _open(config)
     holds = {"train": prepared.info(config.train_split, "train_split")}
     names = {"train": config.train_split}

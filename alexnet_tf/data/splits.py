@@ -40,6 +40,7 @@ class DataSource:
         channels: Colour channels of the images as they are delivered.
         splits: `train`, and `validation` and `test` where there are such.
         fingerprint: Hash of what decides the examples of each split: name, version, sizes, carving.
+        skipped: Path and reason of each unreadable image that is in none of the splits.
     """
 
     name: str
@@ -48,6 +49,7 @@ class DataSource:
     channels: int
     splits: dict[str, Split] = field(repr=False)
     fingerprint: str
+    skipped: dict[str, str] = field(default_factory=dict, repr=False)
 
     def describe(self) -> dict[str, Any]:
         """Return the facts to store with a run, ready for JSON."""
@@ -58,6 +60,8 @@ class DataSource:
             "channels": self.channels,
             "splits": {name: split.num_examples for name, split in self.splits.items()},
             "fingerprint": self.fingerprint,
+            "skipped": len(self.skipped),
+            "skipped_images": self.skipped,
         }
 
     def split(self, name: str) -> Split:

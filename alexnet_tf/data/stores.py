@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from alexnet_tf.data.headers import header_problem
+
 AUTOTUNE = tf.data.AUTOTUNE
 traced = tf.autograph.experimental.do_not_convert
 """Marks a function that tf.data traces as it is: its branches and loops are Python's, for when it is built."""
@@ -37,9 +39,10 @@ def decode(data: tf.Tensor, channels: int, shape: tuple[int, int, int] | None = 
         uint8 [height, width, channels].
     """
     if channels == 1:
-        # Not every decoder can drop colour (GIF, WebP); all can make RGB, and grey comes back exactly from it.
+        # Not every decoder can drop colour (GIF, WebP, JPEG in CMYK); all can make RGB, and grey comes back exactly
+        # from it.
         image = tf.cond(
-            tf.io.is_jpeg(data) | _is_png(data),
+            _decodes_to_grey(data),
             lambda: tf.io.decode_image(data, channels=1, expand_animations=False),
             lambda: to_channels(tf.io.decode_image(data, channels=3, expand_animations=False), 1),
         )
@@ -51,8 +54,12 @@ def decode(data: tf.Tensor, channels: int, shape: tuple[int, int, int] | None = 
     return image
 
 
-def _is_png(data: tf.Tensor) -> tf.Tensor:
-    return tf.strings.substr(data, 0, 4) == b"\x89PNG"
+def _decodes_to_grey(data: tf.Tensor) -> tf.Tensor:
+    return tf.cond(
+        tf.io.is_jpeg(data),
+        lambda: tf.io.extract_jpeg_shape(data)[2] != 4,
+        lambda: tf.strings.substr(data, 0, 4) == b"\x89PNG",
+    )
 
 
 def to_channels(images: tf.Tensor, channels: int) -> tf.Tensor:
@@ -153,6 +160,7 @@ class FileStore:
         labels: Their N labels.
         image_shape: (height, width, channels) where all are alike, or None.
         channels: 1 or 3.
+        max_pixels: A file that says it has more is unreadable.
     """
 
     def __init__(
@@ -161,12 +169,14 @@ class FileStore:
         labels: list[int],
         image_shape: tuple[int, int, int] | None,
         channels: int,
+        max_pixels: int,
     ):
         self.num_examples = len(paths)
         self.image_shape = image_shape
         self.paths = paths
         self.labels = np.array(labels, np.int32)
         self._channels = channels
+        self._max_pixels = max_pixels
 
     def examples(self, ids: tf.data.Dataset) -> tf.data.Dataset:
         """Turn scalar ids into (image, label, id)."""
@@ -180,10 +190,17 @@ class FileStore:
 
         return ids.map(load, num_parallel_calls=AUTOTUNE, deterministic=True)
 
-    def unreadable(self) -> dict[int, str]:
-        """Read and decode every file, in parallel; return the reason for each id that this fails for."""
+    def unreadable(self, *, headers_only: bool = False) -> dict[int, str]:
+        """Read the header of every file and decode it, in parallel; return the reason for each id that this fails for.
+
+        Args:
+            headers_only: Whether nothing is decoded, which is fast and does not find what is truncated.
+        """
 
         def problem(path: Path) -> str | None:
+            reason = header_problem(path, self._max_pixels)
+            if reason is not None or headers_only:
+                return reason
             try:
                 with tf.device("/CPU:0"):
                     decode(tf.constant(path.read_bytes()), self._channels, self.image_shape)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_tf.config import Config, ConfigError, override_key, to_dict, to_yaml
+from alexnet_tf.config.schema import OnError
 from alexnet_tf.processes import Children, death, handling
 from alexnet_tf.runs import (
     CONFIG,
@@ -35,6 +36,8 @@ NOT_IDENTITY = ("run_dir", "resume", "study", "scale")
 """Keys that say where a run goes, not what it is."""
 WATCHERS = ("progress", "mlflow")
 """Keys of `training` that say who looks on."""
+GUARDS = {OnError.fail: ("dir", "max_skipped", "max_pixels"), OnError.skip: ("dir", "max_skipped")}
+"""Keys of `data` that say where it is and when to give up. What is skipped `max_pixels` decides too."""
 ORPHAN_SECONDS = 120.0
 """A job whose sweep was killed finishes its step and saves; the sweep that goes on waits for it so long."""
 
@@ -44,7 +47,8 @@ def make_job(config: Config, *, arm: str, phase: str, overrides: Sequence[str]) 
     content = {key: value for key, value in to_dict(config).items() if key not in NOT_IDENTITY}
     for key in WATCHERS:
         content["training"].pop(key)
-    content["data"].pop("dir")
+    for key in GUARDS[config.data.on_error]:
+        content["data"].pop(key)
     prefix = "" if phase == "train" else f"{phase}-"
     name = f"{prefix}{arm}-seed{config.seed}-{_digest(content)}"
     recipe = _digest({key: value for key, value in content.items() if key != "seed"})

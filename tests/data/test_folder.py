@@ -150,7 +150,7 @@ def test_skip_leaves_out_unreadable_images_and_counts_them(
     folder, bad = with_truncated
     (folder / "a" / "0.png").write_bytes(b"")
     with caplog.at_level(logging.WARNING):
-        source = load(folder, validation_fraction=0, on_error=OnError.skip)
+        source = load(folder, validation_fraction=0, on_error=OnError.skip, max_skipped=0.2)
     assert "Left out 2 of 10 images" in caplog.text
     assert source.splits["train"].num_examples == 8
     assert values(source, "train") == [(n, 0) for n in range(1, 5)] + [(10 + n, 1) for n in (0, 1, 3, 4)]
@@ -217,7 +217,7 @@ def test_a_class_that_skipping_has_emptied_is_refused(tmp_path: Path, write_imag
     write_images(tmp_path, {"a": 3, "b": 1})
     (tmp_path / "b" / "0.png").write_bytes(b"")
     with pytest.raises(DataError, match=rf"^No images in the class folders b of {tmp_path}\."):
-        load(tmp_path, validation_fraction=0, on_error=OnError.skip)
+        load(tmp_path, validation_fraction=0, on_error=OnError.skip, max_skipped=0.5)
 
 
 @pytest.mark.parametrize("place", [b"a/\xff.png", b"\xff"])

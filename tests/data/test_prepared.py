@@ -14,6 +14,7 @@ from alexnet_tf.config.schema import (
     DataConfig,
     FlipConfig,
     InMemory,
+    OnError,
     PadCropConfig,
 )
 from alexnet_tf.data import (
@@ -206,6 +207,13 @@ def test_access_does_not_change_the_order(roots: dict[str, Path]) -> None:
         source = load_source(config(roots["array_record"], in_memory=in_memory))
         orders[in_memory] = epoch(source, 3, 1)
     assert orders[InMemory.always] == orders[InMemory.never]
+
+
+def test_images_of_a_prepared_set_cannot_be_skipped(roots: dict[str, Path]) -> None:
+    with pytest.raises(
+        DataError, match=r"^data.on_error=skip: expected fail with data=fixed; only data=folder"
+    ):
+        load_source(config(roots["tfrecord"], "fixed", on_error=OnError.skip))
 
 
 def test_the_memory_limit_decides(roots: dict[str, Path]) -> None:

@@ -121,6 +121,16 @@ def test_a_changed_arm_takes_the_place_of_the_old_one():
     assert len({item.name for item in known}) == len(known)
 
 
+def test_what_only_ends_a_run_does_not_make_another_job():
+    def name(*overrides: str) -> str:
+        return make_job(compose(["data=folder", *overrides]), arm="a", phase="train", overrides=[]).name
+
+    assert name("data.max_skipped=0.5", "data.max_pixels=9", "data.dir=elsewhere") == name()
+    skip = "data.on_error=skip"
+    assert name(skip, "data.max_skipped=0.5") == name(skip) != name()
+    assert name(skip, "data.max_pixels=9") != name(skip)
+
+
 def test_a_run_is_no_place_for_a_sweep(alexnet, tmp_path):
     RunFolder.create(tmp_path / "run", "{}", [])
     result = alexnet("train", "-m", *TINY, "seed=0,1", "run_dir=run")

@@ -5,7 +5,9 @@ import os
 import re
 import resource
 import subprocess
+import tempfile
 import time
+import zipfile
 from types import SimpleNamespace
 
 import keras
@@ -335,6 +337,20 @@ def test_a_model_file_with_code_in_it_is_refused_and_does_not_run(done, tmp_path
     with pytest.raises(RunError, match=r"model\.keras: cannot be loaded \("):
         done.model()
     assert not trap.exists()
+
+
+@pytest.mark.filterwarnings("ignore:Skipping invalid path")
+def test_a_model_file_writes_nothing_outside(run, tmp_path, monkeypatch):
+    done, temporary = run(tmp_path / "runs" / "run", "training.steps=1"), tmp_path / "temporary" / "files"
+    temporary.mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with zipfile.ZipFile(done.path / runs.MODEL, "a") as archive:
+        for name in ("../evil", "../../evil", "assets/../../../evil", f"{tmp_path}/evil"):
+            archive.writestr(name, "x")
+    before = sorted(tmp_path.rglob("*"))
+    with contextlib.suppress(RunError):
+        done.model()
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_yaml_of_a_run_makes_no_objects(tmp_path):
