@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from alexnet_tf import data, model, runs
 from alexnet_tf.config import to_yaml
@@ -188,6 +189,48 @@ class AfterEpoch(keras.callbacks.Callback):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         self.action(self.model)
+
+
+def scalars(folder):
+    """The values of a tag by step, as TensorBoard shows them; it skips a record that is not whole."""
+    events = EventAccumulator(str(folder)).Reload()
+    return {tag: {each.step: each for each in events.Tensors(tag)} for tag in events.Tags()["tensors"]}
+
+
+@pytest.mark.usefixtures("room_at_the_end")
+def test_events_that_cannot_be_written_are_one_line_and_the_run_can_go_on(run, resume, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(RunError) as caught:
+        run(
+            folder.path,
+            "training.tensorboard=true",
+            callbacks=[StopGrowing(folder.path / "events" / "train")],
+        )
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(caught.value) == (
+        f"{folder.path / 'events'}: cannot be written (File too large); the last good checkpoint is "
+        f"{folder.checkpoints()[-1]}; go on with: alexnet train resume={folder.path}"
+    )
+    assert folder.status()["reason"] == str(caught.value)
+    assert set(scalars(folder.path / "events" / "train")["loss"]) == {1}
+    done = resume(folder.path)
+    assert done.status()["state"] == "finished"
+    assert set(scalars(folder.path / "events" / "train")["loss"]) == {1, 2, 3}
+
+
+class StopGrowing(keras.callbacks.Callback):
+    """When an epoch has begun for the second time, let no file of a folder grow by more than a few bytes."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def on_epoch_begin(self, epoch, logs=None):
+        del logs
+        if epoch == 1:
+            (events,) = self.folder.glob("events.*")
+            limit(events.stat().st_size + 20)(self.model)
 
 
 def test_a_report_that_cannot_be_written_leaves_the_one_before(done):
