@@ -617,7 +617,11 @@ def signal_in_evaluation(monkeypatch):
 
 @pytest.mark.parametrize(
     ("number", "split", "step"),
-    [(1, "the probe before the first step", 1), (2, "the probe", STEPS), (3, "the validation", STEPS)],
+    [
+        pytest.param(1, "the probe before the first step", 1, marks=pytest.mark.slow),
+        (2, "the probe", STEPS),
+        (3, "the validation", STEPS),
+    ],
 )
 def test_a_signal_during_an_evaluation_waits_for_its_end(
     run, resume, finished, tmp_path, signal_in_evaluation, number, split, step

@@ -315,7 +315,8 @@ def test_a_frozen_worker_ends_all_and_the_run_resumes(tmp_path, resume, index) -
 def test_a_loss_that_is_no_number_ends_all_and_keeps_the_last_good_checkpoint(
     tmp_path, alexnet, resume
 ) -> None:
-    rise = ("schedule=steps", "schedule.epochs=[3]", "schedule.divisor=1e-30", "training.precision=float32")
+    rise = ("optimizer=code2012", "schedule=code2012", "~schedule.phases.fourth", "training.precision=float32",
+            "schedule.phases.second.epoch=3", "schedule.phases.second.rates.rest=1e30")  # fmt: skip
     done = alexnet("train", *LAUNCH, *VALUES, *rise, "training.epochs=4", "run_dir=run", timeout=900)
     assert done.returncode == 1
     said = done.stderr.splitlines()[-1]
@@ -334,7 +335,7 @@ def test_a_loss_that_is_no_number_ends_all_and_keeps_the_last_good_checkpoint(
     assert checkpoint.load(run.checkpoints()[-1]).state["counters"]["step"] == 10
     with pytest.raises(DivergedError, match=r"first not finite: .* in step 1\d \(batch \d of epoch 3\)"):
         resume(run.path, *ALONE)
-    assert resume(run.path, "schedule.divisor=1.0", *ALONE).status()["state"] == "finished"
+    assert resume(run.path, "schedule.phases.second.rates.rest=0.001", *ALONE).status()["state"] == "finished"
 
 
 @pytest.mark.slow
