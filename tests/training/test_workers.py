@@ -9,10 +9,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 from equal_runs import differences, table
 
 from alexnet_tf.config import ConfigError, compose
@@ -144,6 +146,24 @@ def test_the_watchdog_ends_what_takes_too_long(monkeypatch, capsys) -> None:
     assert ended[0] == 1
     assert reasons[0] == "reading a batch for more than strategy.timeout_seconds=0.2"
     assert f"alexnet: {reasons[0]}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("cause", "who"),
+    [
+        (
+            "Deadline Exceeded\n\nRPC: /tensorflow.CoordinationService/Heartbeat",
+            "worker 0",
+        ),  # the chief runs it
+        ("/job:worker/replica:0/task:2 unreachable", "worker 2"),
+        ("something else", "another worker"),
+    ],
+)
+def test_the_worker_that_is_gone_is_named(cause, who) -> None:
+    error = tf.errors.DeadlineExceededError(None, None, f"Collective ops is aborted by: {cause}")
+    found = workers.explain_error(error, SimpleNamespace(index=1, count=3))
+    assert str(found) == f"{who} is gone or does not answer"
+    assert workers.explain_error(error, SimpleNamespace(index=0, count=1)) is None
 
 
 # -------------------------------------------------------------------------------------------------- campaigns
