@@ -24,6 +24,7 @@ FAILED_SECONDS = 5.0
 ENDED_SECONDS = 60.0
 """When a worker has come to its proper end, the others must follow within so long."""
 LOOK_SECONDS = 0.1
+GO_ON = "go on with: alexnet train resume="
 WRONG_USE, HUNG = 2, 124
 """Exit statuses of workers; the second stands for one that had to be killed because it did not end."""
 
@@ -77,7 +78,7 @@ def train_in_workers(config: Config, overrides: Sequence[str]) -> RunFolder:
 def _raise_failure(folder: RunFolder, failed: dict[int, int], *, new: bool, there: bool) -> None:
     """Say which worker failed first and why; what others said after it is only that they miss it."""
     index, code = next(iter(failed.items()))
-    line = last_line(_log(folder, index))
+    line = last_line(_log(folder, index)).removeprefix("alexnet: ")
     if code == WRONG_USE:
         if new and not folder.checkpoints():
             shutil.rmtree(folder.path)
@@ -91,7 +92,9 @@ def _raise_failure(folder: RunFolder, failed: dict[int, int], *, new: bool, ther
         reason = f"worker {index} was {death(code, _log(folder, index))}"
     if not is_locked(folder.path):  # else another process trains this run
         folder.write_status(State.failed, reason=reason)
-    raise RunError(f"{reason}; go on with: alexnet train resume={folder.path}")
+    if GO_ON not in reason:  # else the worker said so itself
+        reason = f"{reason}; {GO_ON}{folder.path}"
+    raise RunError(reason)
 
 
 def _strategy(config: Config, overrides: Sequence[str]) -> StrategyConfig:

@@ -1,9 +1,11 @@
 """What watches a run: the progress display, TensorBoard and MLflow. All are ordinary Keras callbacks."""
 
+import contextlib
+import errno
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from rich.text import Text
 
 from alexnet_tf.config import Config, ConfigError, flatten, to_dict
 from alexnet_tf.config.schema import Progress as ProgressKind
-from alexnet_tf.runs import RunError, RunFolder, read_json, write_json
+from alexnet_tf.runs import RunError, RunFolder, WriteError, read_json, write_json
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -161,6 +163,7 @@ class TensorBoard(keras.callbacks.Callback):
 
     Raises:
         ConfigError: If the package tensorboard, which TensorFlow no longer brings, is not there.
+        WriteError: If the events cannot be written, here and at the end of every epoch.
     """
 
     def __init__(self, folder: Path, overrides: Sequence[str] = ()) -> None:
@@ -171,26 +174,42 @@ class TensorBoard(keras.callbacks.Callback):
             raise ConfigError(
                 "training.tensorboard=true: needs the package tensorboard; install alexnet_tf[tensorboard]"
             ) from error
-        self.writers = {
-            name: tf.summary.create_file_writer(str(folder / name)) for name in ("train", "validation")
-        }
-        if typed := hyperparameters(overrides):
-            with tf.summary.create_file_writer(str(folder)).as_default():
-                summary_v2.hparams(typed, trial_id=folder.parent.resolve().name)
+        self.folder = folder
+        with self._one_line():
+            self.writers = {
+                name: tf.summary.create_file_writer(str(folder / name)) for name in ("train", "validation")
+            }
+            if typed := hyperparameters(overrides):
+                with tf.summary.create_file_writer(str(folder)).as_default() as writer:
+                    summary_v2.hparams(typed, trial_id=folder.parent.resolve().name)
+                    writer.flush()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Write the epoch's scalars; `val_x` becomes `x` of the validation."""
-        for name, value in (logs or {}).items():
-            if value is not None:
-                writer = self.writers["validation" if name.startswith("val_") else "train"]
-                with writer.as_default():
-                    tf.summary.scalar(name.removeprefix("val_"), value, step=epoch + 1)
+        with self._one_line():
+            for name, value in (logs or {}).items():
+                if value is not None:
+                    writer = self.writers["validation" if name.startswith("val_") else "train"]
+                    with writer.as_default():
+                        tf.summary.scalar(name.removeprefix("val_"), value, step=epoch + 1)
+            for writer in self.writers.values():
+                writer.flush()  # so that what cannot be written shows now, before the checkpoint that follows
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Flush to the disk."""
+        """Close the files."""
         del logs
-        for writer in self.writers.values():
-            writer.close()
+        with self._one_line():
+            for writer in self.writers.values():
+                writer.close()
+
+    @contextlib.contextmanager
+    def _one_line(self) -> Iterator[None]:
+        """Raise `WriteError` for what TensorFlow says of a file; of a full disk it says `ResourceExhaustedError`."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            why = error.message.partition("\n")[0].rpartition("; ")[2]
+            raise WriteError(self.folder, OSError(errno.EIO, why)) from error
 
 
 class MLflow(keras.callbacks.Callback):

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 MOST_REPEATED = 1000
 """Steps that are repeated at most to find where a loss stopped being a number."""
+SEVERAL_WORKERS = (
+    "the layer is unknown, as workers do not repeat their steps; one process does, with strategy.name=one_device "
+    "strategy.local_workers=null"
+)
+"""What takes the place of an origin where steps would have to be repeated by all workers together."""
 
 
 def find_origin(loop: "Loop") -> str:

@@ -324,10 +324,9 @@ class Loop:
         self.keeper.settle()
         message = f"{what} became {value} in epoch {self.epoch} by step {self.counters.step}"
         rate = self.learning_rate()
-        alone = self.team.count == 1  # several workers would have to repeat steps together
-        origin = f"; {diagnosis.find_origin(self)}" if alone else ""
+        origin = diagnosis.find_origin(self) if self.team.count == 1 else diagnosis.SEVERAL_WORKERS
         return DivergedError(
-            f"{message}{origin}: try a smaller optimizer.lr (now {rate:g}) or a warm-up (schedule.warmup_epochs); "
+            f"{message}; {origin}: try a smaller optimizer.lr (now {rate:g}) or a warm-up (schedule.warmup_epochs); "
             f"{checkpoint.kept(self.run)}"
         )
 

@@ -25,6 +25,8 @@ MEETING_STEPS = 100
 """The most steps between two meetings."""
 TEXT_BYTES = 4096
 FIRST_PORT, PORTS = 20000, 20000
+COORDINATOR = "RPC: /tensorflow.CoordinationService/"
+"""How TensorFlow's error begins a call to the service that knows who is there."""
 EXAMPLE = '{"cluster": {"worker": ["host1:port", "host2:port"]}, "task": {"type": "worker", "index": 0}}'
 
 
@@ -240,6 +242,9 @@ def explain_error(error: BaseException, team: Team) -> RunError | None:
     text = str(error)
     if team.count == 1 or not isinstance(error, tf.errors.OpError) or "ollective" not in text:
         return None
-    others = sorted({int(task) for task in re.findall(r"task:(\d+)", text)} - {team.index})
+    tasks = {int(task) for task in re.findall(r"task:(\d+)", text)}
+    if not tasks and COORDINATOR in text:  # no answer from the service itself, which the chief runs
+        tasks = {0}
+    others = sorted(tasks - {team.index})
     who = f"worker {others[0]}" if len(others) == 1 else "another worker"
     return RunError(f"{who} is gone or does not answer")

@@ -42,6 +42,10 @@ EVERYTHING = (
 )
 
 
+STATES = (0, 10, 25, 50)
+"""Finished steps of the states that gradients in float32 are compared from."""
+
+
 def everything(*values: str) -> Config:
     """The config with values changed."""
     return from_dict(to_dict(compose([*EVERYTHING, "strategy=mirrored"])), values)
@@ -86,12 +90,12 @@ def run_once(folder: Path, steps: int, *values: str) -> dict:
     }
 
 
-def gradients(states: list[Path], *values: str) -> list[dict]:
-    """One step's loss and gradients from the weights of checkpoints.
+def gradients(checkpoints: list[Path], *values: str) -> list[dict]:
+    """One step's loss and gradients, decay included, from the first weights and from those of checkpoints.
 
-    With a rate of 1, no momentum and no decay the velocity after a step is the gradient itself.
+    With a rate of 1 and no momentum the velocity after a step is the negative gradient of the loss with its decay.
     """
-    config = everything(*values, "optimizer.lr=1.0", "optimizer.momentum=0.0", "optimizer.weight_decay=0.0")
+    config = everything(*values, "optimizer.lr=1.0", "optimizer.momentum=0.0")
     configure_process(config)
     strategy = make_strategy(config.strategy, config.training)
     assert (
@@ -105,13 +109,13 @@ def gradients(states: list[Path], *values: str) -> list[dict]:
     step_function = make_train_step(model, optimizer, strategy, config.training, config.seed)
     steps = data.num_train_steps(source, config.training.batch_size)
     answer = []
-    for path in states:
-        content = checkpoint.load(path)
-        kept = {name: array for name, array in content.arrays.items() if name.startswith("model/")}
-        checkpoint.restore({"model": model.variables}, checkpoint.Checkpoint(kept, {}), path)
-        for velocity in optimizer._velocities:
-            velocity.assign(tf.zeros_like(velocity))
-        step = content.state["counters"]["step"]
+    for path in (None, *checkpoints):
+        step = 0
+        if path:
+            content = checkpoint.load(path)
+            kept = {name: array for name, array in content.arrays.items() if name.startswith("model/")}
+            checkpoint.restore({"model": model.variables}, checkpoint.Checkpoint(kept, {}), path)
+            step = content.state["counters"]["step"]
         batches = data.train_batches(
             source, config.augment, statistics, seed=config.seed, epoch=step // steps, first_step=step % steps,
             batch_size=config.training.batch_size, share=team.share,
@@ -120,6 +124,7 @@ def gradients(states: list[Path], *values: str) -> list[dict]:
         sums = step_function(images, labels, tf.constant(step, tf.int64), tf.zeros(4, tf.float64)).numpy()
         answer.append(
             {
+                "step": step,
                 "loss": float(sums[0] / sums[3]),
                 "gradients": {
                     variable.path: (-velocity.numpy()).tolist()
@@ -132,14 +137,25 @@ def gradients(states: list[Path], *values: str) -> list[dict]:
     return answer
 
 
-def difference(one: dict, other: dict) -> float:
-    """The largest relative difference of losses, and of gradients in the norm of a tensor."""
-    found = [abs(one["loss"] - other["loss"]) / abs(one["loss"])]
-    for path, value in one["gradients"].items():
-        array = np.array(value)
-        assert np.linalg.norm(array) > 0, path
-        found.append(np.linalg.norm(array - np.array(other["gradients"][path])) / np.linalg.norm(array))
-    return float(max(found))
+def differences(states: list[dict], others: list[dict]) -> dict[str, float]:
+    """The largest relative difference over the states: of the loss, and of each gradient in the norm of its tensor."""
+    assert [state["step"] for state in states] == [state["step"] for state in others] == list(STATES)
+    found = {
+        "loss": max(abs(a["loss"] - b["loss"]) / abs(a["loss"]) for a, b in zip(states, others, strict=True))
+    }
+    for path in states[0]["gradients"]:
+        pairs = [
+            (np.array(a["gradients"][path]), np.array(b["gradients"][path]))
+            for a, b in zip(states, others, strict=True)
+        ]
+        assert all(np.linalg.norm(one) > 0 for one, _ in pairs), path
+        found[path] = max(float(np.linalg.norm(one - other) / np.linalg.norm(one)) for one, other in pairs)
+    return found
+
+
+def table(case: str, found: dict[str, float]) -> str:
+    """What `differences` found, as lines."""
+    return "\n".join(f"{case} {name:24} {value:.1e}" for name, value in found.items())
 
 
 def main(folder: Path, steps: int, *cases: str) -> None:
@@ -150,9 +166,9 @@ def main(folder: Path, steps: int, *cases: str) -> None:
         answer["runs"][case] = run_once(folder / f"{number}", steps, "training.precision=float64", *values)
     states = folder / "states"
     if not states.exists():  # only where one process is all there is
-        run_once(states, steps, *cases[0].split(","), f"training.checkpoint_every={steps // 4} steps",
-                 "training.keep_checkpoints=9")  # fmt: skip
-    paths = sorted((states / "checkpoints").glob("step-*.npz"))
+        run_once(states, steps, *cases[0].split(","), "training.checkpoint_every=5 steps",
+                 "training.keep_checkpoints=99")  # fmt: skip
+    paths = [states / "checkpoints" / f"step-{step:09d}.npz" for step in STATES[1:]]
     for case in cases:
         answer["gradients"][case] = gradients(paths, *case.split(","))
     config = everything()

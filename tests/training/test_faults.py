@@ -14,12 +14,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from alexnet_tf import data, model, runs
 from alexnet_tf.config import to_yaml
 from alexnet_tf.runs import RunError, RunFolder
 from alexnet_tf.studies import write_report
 from alexnet_tf.training import DivergedError, checkpoint, diagnosis
+from alexnet_tf.training.callbacks import TensorBoard
 from alexnet_tf.training.loop import Counters
 
 STEPS = 5
@@ -192,6 +194,48 @@ class AfterEpoch(keras.callbacks.Callback):
         self.action(self.model)
 
 
+def scalars(folder):
+    """The values of a tag by step, as TensorBoard shows them; it skips a record that is not whole."""
+    events = EventAccumulator(str(folder)).Reload()
+    return {tag: {each.step: each for each in events.Tensors(tag)} for tag in events.Tags()["tensors"]}
+
+
+@pytest.mark.usefixtures("room_at_the_end")
+def test_events_that_cannot_be_written_are_one_line_and_the_run_can_go_on(run, resume, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(RunError) as caught:
+        run(
+            folder.path,
+            "training.tensorboard=true",
+            callbacks=[StopGrowing(folder.path / "events" / "train")],
+        )
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(caught.value) == (
+        f"{folder.path / 'events'}: cannot be written (File too large); the last good checkpoint is "
+        f"{folder.checkpoints()[-1]}; go on with: alexnet train resume={folder.path}"
+    )
+    assert folder.status()["state"] == "running"  # there is no room for another status either
+    assert set(scalars(folder.path / "events" / "train")["loss"]) == {1}
+    done = resume(folder.path)
+    assert done.status()["state"] == "finished"
+    assert set(scalars(folder.path / "events" / "train")["loss"]) == {1, 2, 3}
+
+
+class StopGrowing(keras.callbacks.Callback):
+    """When an epoch has begun for the second time, let no file of a folder grow by more than a few bytes."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def on_epoch_begin(self, epoch, logs=None):
+        del logs
+        if epoch == 1:
+            (events,) = self.folder.glob("events.*")
+            limit(events.stat().st_size + 20)(self.model)
+
+
 def test_a_report_that_cannot_be_written_leaves_the_one_before(done):
     before = write_report([done.path]).html.read_bytes()
     with (
@@ -242,6 +286,18 @@ def test_a_file_system_that_is_really_full(run, resume, tmp_path):
         fill(None)
         with pytest.raises(RunError, match=r"cannot be written \(No space left on device\)"):
             write_report([done.path])
+
+
+def test_events_on_a_full_file_system_are_no_lack_of_memory(tmp_path):
+    """TensorFlow calls both `ResourceExhaustedError`."""
+    with mounted(tmp_path / "small", "-o", "size=64k") as disk:
+        with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as stream:
+            while True:
+                stream.write(b"x" * 4096)
+        with pytest.raises(
+            RunError, match=rf"^{disk}/events: cannot be written \(No space left on device\)$"
+        ):
+            TensorBoard(disk / "events", ["seed=1"])
 
 
 # ------------------------------------------------------------------------------------------------- no permission

@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 
 from alexnet_tf import data, runs
 from alexnet_tf.config import ConfigError
+from alexnet_tf.evaluation import Evaluator
 from alexnet_tf.runs import RunError, RunFolder, WrongPathError
 from alexnet_tf.training import DivergedError, Stopped, checkpoint, train
 
@@ -591,6 +592,64 @@ def test_a_signal_saves_and_the_run_goes_on(run, resume, finished, tmp_path, kin
     assert done.status()["state"] == "finished"
     assert "reason" in done.status()
     assert same_rows(done, finished)
+
+
+@pytest.fixture
+def signal_in_evaluation(monkeypatch):
+    """Send this process SIGTERM after the first batch of the probe or validation of this number, counted from 1."""
+
+    def at(number):
+        measure, begun = Evaluator.__call__, []
+
+        def measure_and_kill(evaluator, batches):
+            begun.append(None)
+            after = evaluator.after_batch
+            if len(begun) == number:
+                evaluator.after_batch = lambda: os.kill(os.getpid(), signal.SIGTERM)
+            scores = measure(evaluator, batches)
+            evaluator.after_batch = after
+            return scores
+
+        monkeypatch.setattr(Evaluator, "__call__", measure_and_kill)
+
+    return at
+
+
+@pytest.mark.parametrize(
+    ("number", "split", "step"),
+    [
+        pytest.param(1, "the probe before the first step", 1, marks=pytest.mark.slow),
+        (2, "the probe", STEPS),
+        (3, "the validation", STEPS),
+    ],
+)
+def test_a_signal_during_an_evaluation_waits_for_its_end(
+    run, resume, finished, tmp_path, signal_in_evaluation, number, split, step
+):
+    signal_in_evaluation(number)
+    values = ("training.probe.every=5", "training.probe.examples=77", "training.deterministic=true")
+    with pytest.raises(Stopped) as caught:
+        run(tmp_path / "run", *values)
+    assert caught.value.exit_status == 75
+    status = RunFolder.open(tmp_path / "run").status()
+    assert (status["state"], status["reason"]) == ("stopped", f"SIGTERM at step {step}"), split
+    done = resume(tmp_path / "run")
+    assert done.status()["state"] == "finished"
+    assert (done.path / runs.METRICS).read_bytes() == (finished.path / runs.METRICS).read_bytes()
+    for mine, other in zip(done.model().weights, finished.model().weights, strict=True):
+        np.testing.assert_array_equal(mine.numpy(), other.numpy())
+
+
+def test_a_signal_during_the_last_validation_comes_too_late_to_stop(
+    run, finished, tmp_path, signal_in_evaluation
+):
+    signal_in_evaluation(
+        7
+    )  # a probe before the first step, then a probe and a validation in each of three epochs
+    values = ("training.probe.every=5", "training.probe.examples=77", "training.deterministic=true")
+    done = run(tmp_path / "run", *values)
+    assert done.status()["state"] == "finished"
+    assert (done.path / runs.METRICS).read_bytes() == (finished.path / runs.METRICS).read_bytes()
 
 
 def test_a_finished_run_that_is_resumed_stays_as_it_was(run, resume, tmp_path):

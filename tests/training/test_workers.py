@@ -7,17 +7,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from equal_runs import difference
+import tensorflow as tf
+from equal_runs import differences, table
 
 from alexnet_tf.config import ConfigError, compose
+from alexnet_tf.inference import Run
 from alexnet_tf.launching import CLUSTER, FAILED_SECONDS, _free_addresses
 from alexnet_tf.runs import RunFolder
-from alexnet_tf.training import train, workers
+from alexnet_tf.training import DivergedError, checkpoint, train, workers
 
 VALUES = (
     "model=digits_quick",
@@ -34,6 +38,7 @@ VALUES = (
     "training.probe.examples=101",
 )
 pytestmark = pytest.mark.timeout(1200)  # processes that share two cores
+ALONE = ("strategy.name=one_device", "strategy.local_workers=null", "training.progress=none")
 LAUNCH = ("strategy=multi_worker", "strategy.local_workers=2")
 BOUND = 20.0
 """Seconds within which all must have ended; `FAILED_SECONDS` and some more on a busy machine."""
@@ -143,6 +148,24 @@ def test_the_watchdog_ends_what_takes_too_long(monkeypatch, capsys) -> None:
     assert f"alexnet: {reasons[0]}\n" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("cause", "who"),
+    [
+        (
+            "Deadline Exceeded\n\nRPC: /tensorflow.CoordinationService/Heartbeat",
+            "worker 0",
+        ),  # the chief runs it
+        ("/job:worker/replica:0/task:2 unreachable", "worker 2"),
+        ("something else", "another worker"),
+    ],
+)
+def test_the_worker_that_is_gone_is_named(cause, who) -> None:
+    error = tf.errors.DeadlineExceededError(None, None, f"Collective ops is aborted by: {cause}")
+    found = workers.explain_error(error, SimpleNamespace(index=1, count=3))
+    assert str(found) == f"{who} is gone or does not answer"
+    assert workers.explain_error(error, SimpleNamespace(index=0, count=1)) is None
+
+
 # -------------------------------------------------------------------------------------------------- campaigns
 
 
@@ -211,9 +234,9 @@ def test_a_step_in_float32_on_two_workers(campaign) -> None:
     (states,) = alone["gradients"].values()
     for answer in answers:
         for case, others in answer["gradients"].items():
-            found = [difference(one, other) for one, other in zip(states, others, strict=True)]
-            print(f"{case}: {max(found):.1e}")
-            assert max(found) <= 1e-5
+            found = differences(states, others)
+            print(table(case, found))
+            assert max(found.values()) <= 1e-5
 
 
 # ---------------------------------------------------------------------------------------- when one of them ends
@@ -258,6 +281,16 @@ def alive(pids: list[int]) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
+def assert_goes_on_as_one_device(run: RunFolder, resume: Callable[..., Run], folder: Path) -> None:
+    """What the workers saved one device takes up, and ends as a run that nothing happened to."""
+    steps = checkpoint.load(run.checkpoints()[-1]).state["counters"]["step"] + 5
+    done = resume(run.path, f"training.steps={steps}", *ALONE)
+    assert (done.status()["state"], done.status()["step"]) == ("finished", steps)
+    values = [*VALUES, "training.evaluate_every=0", f"training.steps={steps}", *ALONE]
+    whole = train(compose([*values, f"run_dir={folder / 'whole'}"]))
+    pd.testing.assert_frame_equal(metrics(done.path), metrics(whole.path), rtol=1e-9)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_killed_worker_ends_all_and_the_run_resumes(tmp_path, resume, index) -> None:
@@ -274,24 +307,55 @@ def test_a_killed_worker_ends_all_and_the_run_resumes(tmp_path, resume, index) -
     run = RunFolder.open(launched.run)
     assert run.status()["state"] == "failed"
     assert run.status()["reason"].startswith(f"worker {index} was killed by SIGKILL")
-    saved = int(re.search(r"\d+", run.checkpoints()[-1].name)[0])
-    one = ("strategy.name=one_device", "strategy.local_workers=null", "training.progress=none")
-    done = resume(
-        launched.run, f"training.steps={saved + 5}", *one
-    )  # what the workers saved, one device takes up
-    assert (done.status()["state"], done.status()["step"]) == ("finished", saved + 5)
+    assert_goes_on_as_one_device(run, resume, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 1])
-def test_a_frozen_worker_ends_all(tmp_path, index) -> None:
+def test_a_frozen_worker_ends_all_and_the_run_resumes(tmp_path, resume, index) -> None:
     launched = Launched(tmp_path)
     pids = launched.workers()
     os.kill(pids[index], signal.SIGSTOP)
     said = launched.end(60.0)
     assert launched.child.returncode == 1
-    assert f"worker {index} is gone or does not answer" in said
+    assert said == (
+        f"alexnet: worker {1 - index}: worker {index} is gone or does not answer; "
+        f"go on with: alexnet train resume=run"
+    )
     assert not alive(pids)
+    run = RunFolder.open(launched.run)
+    assert (run.status()["state"], run.status()["reason"]) == (
+        "failed",
+        f"worker {1 - index}: worker {index} is gone or does not answer",
+    )
+    assert_goes_on_as_one_device(run, resume, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_ends_all_and_keeps_the_last_good_checkpoint(
+    tmp_path, alexnet, resume
+) -> None:
+    rise = ("optimizer=code2012", "schedule=code2012", "~schedule.phases.fourth", "training.precision=float32",
+            "schedule.phases.second.epoch=3", "schedule.phases.second.rates.rest=1e30")  # fmt: skip
+    done = alexnet("train", *LAUNCH, *VALUES, *rise, "training.epochs=4", "run_dir=run", timeout=900)
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr + done.stdout
+    assert re.fullmatch(
+        r"alexnet: worker [01]: the loss became (nan|inf) in epoch 3 by step \d+; the layer is unknown, as workers do "
+        r"not repeat their steps; one process does, with strategy\.name=one_device strategy\.local_workers=null: "
+        r"try a smaller optimizer\.lr .*; the last good checkpoint is run/checkpoints/step-000000010\.npz; "
+        r"go on with: alexnet train resume=run",
+        said,
+    )
+    run = RunFolder.open(tmp_path / "run")
+    assert run.status()["state"] == "failed"
+    assert run.status()["reason"] in said
+    assert run.checkpoints()[-1].name == "step-000000010.npz"
+    assert checkpoint.load(run.checkpoints()[-1]).state["counters"]["step"] == 10
+    with pytest.raises(DivergedError, match=r"first not finite: .* in step 1\d \(batch \d of epoch 3\)"):
+        resume(run.path, *ALONE)
+    assert resume(run.path, "schedule.phases.second.rates.rest=0.001", *ALONE).status()["state"] == "finished"
 
 
 @pytest.mark.slow
