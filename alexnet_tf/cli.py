@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -17,7 +17,7 @@ import typer
 if TYPE_CHECKING:
     from alexnet_tf.config import Config
 
-FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+FAILED, WRONG_USE, STOPPED, INTERRUPTED = 1, 2, 75, 130
 """Exit statuses; others come with the errors, such as 75 stopped by a signal after saving."""
 
 app = typer.Typer(
@@ -128,6 +128,100 @@ def export(
     from alexnet_tf.inference import load_run
 
     print(export_savedmodel(load_run(folder), out))
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def prepare(
+    out: Annotated[Path, typer.Option(help="The folder of the prepared set.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[data=NAME] [data.KEY=VALUE]...", show_default=False)
+    ] = None,
+    size: Annotated[int, typer.Option(min=1, help="Pixels of the shorter side.")] = 256,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEGs.")] = 95,
+    raw: Annotated[bool, typer.Option("--raw", help="Raw pixels instead of JPEGs.")] = False,
+    records: Annotated[int, typer.Option(min=1, help="Pictures in a shard.")] = 2048,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Only part I (0 to N-1) of N, for an array of jobs.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Threads that decode; 0: one for each core.")] = 0,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read a finished set again and check all of it.")
+    ] = False,
+) -> None:
+    """Make originals small once: shards that data=prepared reads, with index, statistics and checksums.
+
+    The originals are ILSVRC-2012's archives or class folders (data=imagenet2012), any class folders (data=folder) or a set
+    of TFDS's. The same command goes on after an interruption, without doing a finished shard again.
+    """
+    from alexnet_tf.config import ConfigError, compose
+
+    if verify:
+        if overrides or shard:
+            raise ConfigError("prepare --verify: expected nothing more than --out DIR")
+    else:
+        for text in overrides or []:
+            if not text.lstrip("+~").startswith("data"):
+                raise ConfigError(
+                    f"{text}: expected data=NAME or data.KEY=VALUE; what is prepared is the data alone"
+                )
+        if not any(text.startswith("data=") for text in overrides or []):
+            raise ConfigError("prepare: expected data=NAME, such as data=imagenet2012 or data=folder")
+    part, parts = _part(shard)
+    config = None if verify else compose(overrides or [])
+    _import_tensorflow()
+    from alexnet_tf import data
+
+    with _counted("pictures") as told:
+        if config is None:
+            print(f"{out}: {data.verify_prepared(out, told):,} pictures, every one as it was written")
+            return
+        recipe = data.Recipe(size=size, quality=None if raw else quality, records_per_shard=records)
+        plan = data.make_plan(config.data, out, recipe)
+        whole = data.prepare(plan, part=part, parts=parts, workers=workers, told=told)
+    left = "" if whole else f"; part {part} of {parts} is done, the set is whole when the others are"
+    print(f"{out}: train with data=prepared data.dir={out}{left}")
+
+
+def _part(shard: str | None) -> tuple[int, int]:
+    """From `I/N` to the two numbers."""
+    from alexnet_tf.config import ConfigError
+
+    if shard is None:
+        return 0, 1
+    part, _, parts = shard.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
+        raise ConfigError(f"--shard {shard}: expected I/N with I from 0 to N-1, such as 0/8")
+    return int(part), int(parts)
+
+
+@contextlib.contextmanager
+def _counted(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for what is counted, with its rate and the time left; in a file a line now and then."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from alexnet_tf.processes import handling
+
+    def stop(number: int, frame: Any) -> None:
+        del number, frame
+        raise KeyboardInterrupt
+
+    rate = TextColumn("{task.fields[rate]}")
+    console = Console()
+    bar = Progress(
+        BarColumn(), MofNCompleteColumn(), TextColumn(what), rate, TimeRemainingColumn(), console=console
+    )
+    try:
+        with handling(stop), bar:
+            task = bar.add_task(what, total=None, rate="")
+
+            def told(done: int, total: int) -> None:
+                speed = bar.tasks[task].speed
+                bar.update(task, completed=done, total=total, rate=f"{speed:,.0f}/s" if speed else "")
+
+            yield told
+    except KeyboardInterrupt:
+        _fail("stopped; what is finished stays, and the same command goes on", STOPPED)
 
 
 @app.command("import-weights")

@@ -13,6 +13,7 @@ from alexnet_tf.data.pipeline import (
     probe_ids,
     train_batches,
 )
+from alexnet_tf.data.preparation import Plan, PrepareError, Recipe, make_plan, prepare, verify_prepared
 from alexnet_tf.data.preprocessing import Preprocessing, make_preprocessing
 from alexnet_tf.data.sources import SOURCES, DataError, DataSource, Split, load_source
 from alexnet_tf.data.statistics import ARCHIVE_DAMAGES, Statistics, compute_statistics
@@ -24,7 +25,10 @@ __all__ = [
     "WHOLE",
     "DataError",
     "DataSource",
+    "Plan",
+    "PrepareError",
     "Preprocessing",
+    "Recipe",
     "Share",
     "Split",
     "Statistics",
@@ -33,10 +37,13 @@ __all__ = [
     "eval_batches",
     "explain_error",
     "load_source",
+    "make_plan",
     "make_preprocessing",
     "num_train_steps",
     "ordered_images",
+    "prepare",
     "preprocess_images",
     "probe_ids",
     "train_batches",
+    "verify_prepared",
 ]

@@ -39,22 +39,14 @@ def load_folder(config: DataConfig) -> DataSource:
             differ between splits; a name is not UTF-8.
         UnreadableImageError: An image is unreadable, or too many are.
     """
-    root = _root(config)
-    folders = _split_folders(config, root)
-    listed: dict[str, dict[str, list[Path]]] = {
-        name: _class_files(folder) for name, folder in folders.items()
-    }
-    class_names = sorted(listed["train"])
-    _check_filled(folders["train"], {name: len(files) for name, files in listed["train"].items()})
-    for name, classes in listed.items():
-        _check_classes(name, folders[name], sorted(classes), class_names)
+    root, class_names, listed = list_folder(config)
     stores: dict[str, FileStore] = {}
     skipped: dict[str, str] = {}
     for name, classes in listed.items():
         stores[name], left_out = _store(config, class_names, classes)
         skipped |= {str(Path(path).absolute()): reason for path, reason in left_out.items()}
     counts = np.bincount(stores["train"].labels, minlength=len(class_names)).tolist()
-    _check_filled(folders["train"], dict(zip(class_names, counts, strict=True)))
+    _check_filled(root, dict(zip(class_names, counts, strict=True)))
     splits = make_splits(config, stores["train"], stores.get("validation"), stores.get("test"))
     identity = [class_names, {name: _contents(root, store) for name, store in stores.items()}]
     return DataSource(
@@ -66,6 +58,25 @@ def load_folder(config: DataConfig) -> DataSource:
         fingerprint=split_fingerprint(config, splits, *identity),
         skipped=skipped,
     )
+
+
+def list_folder(config: DataConfig) -> tuple[Path, list[str], dict[str, dict[str, list[Path]]]]:
+    """Find the files of `load_folder` without opening them.
+
+    Returns:
+        The folder, the class names, and for each split the sorted files of each class.
+
+    Raises:
+        DataError: As `load_folder`, but for what the files hold.
+    """
+    root = _root(config)
+    folders = _split_folders(config, root)
+    listed = {name: _class_files(folder) for name, folder in folders.items()}
+    class_names = sorted(listed["train"])
+    _check_filled(folders["train"], {name: len(files) for name, files in listed["train"].items()})
+    for name, classes in listed.items():
+        _check_classes(name, folders[name], sorted(classes), class_names)
+    return root, class_names, listed
 
 
 def explain_error(error: BaseException, source: DataSource) -> DataError | None:

@@ -34,9 +34,15 @@ def header_problem(path: Path, max_pixels: int) -> str | None:
     """
     try:
         with path.open("rb") as file:
-            pixels = _pixels(file)
+            return stream_problem(file, max_pixels)
     except OSError as error:
         return error.strerror or str(error)
+
+
+def stream_problem(file: BinaryIO, max_pixels: int) -> str | None:
+    """As `header_problem`, of a file that is open."""
+    try:
+        pixels = _pixels(file)
     except HeaderError as error:
         return str(error)
     except (struct.error, IndexError):

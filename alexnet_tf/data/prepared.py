@@ -7,7 +7,7 @@ prepared data are looked for here, by folder, and what is missing is an error at
 import difflib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ NAME = re.compile(r"(?P<name>[\w-]+)(/(?P<config>[\w.+-]+))?(:(?P<version>[\d.]+
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class PreparedSet:
     """A prepared set: TFDS's read-only builder and what of its features is used."""
 
     builder: Any
@@ -53,6 +53,7 @@ class _Prepared:
 
     @property
     def random_access(self) -> bool:
+        """Whether single records can be read (ArrayRecord)."""
         return self.builder.info.file_format.value == "array_record"
 
     def info(self, split: str, key: str) -> Any:
@@ -73,11 +74,21 @@ def load_prepared(config: DataConfig) -> DataSource:
         DataError: The set is unknown or not prepared (the message has the command), has no images with
             labels, lacks a split, or does not have the configured size; or images are to be skipped.
     """
+    return source_of(open_prepared(config))
+
+
+def source_of(prepared: PreparedSet, *identity: Any) -> DataSource:
+    """The source of a set that is open; see `load_prepared`.
+
+    Args:
+        prepared: The set.
+        identity: What else decides its examples, for the fingerprint.
+    """
+    config = prepared.config
     if config.on_error is OnError.skip:
         raise DataError(
             f"data.on_error=skip: expected fail with data={config.name}; only data=folder can leave images out"
         )
-    prepared = _open(config)
     holds = {"train": prepared.info(config.train_split, "train_split")}
     names = {"train": config.train_split}
     if config.validation_split is not None:
@@ -97,19 +108,39 @@ def load_prepared(config: DataConfig) -> DataSource:
         image_shape=prepared.image_shape,
         channels=config.channels,
         splits=splits,
-        fingerprint=split_fingerprint(config, splits, version, streamed),
+        fingerprint=split_fingerprint(config, splits, version, streamed, *identity),
     )
 
 
 # ------------------------------------------------------------------------------------ finding what is there
 
 
-def _open(config: DataConfig) -> _Prepared:
+def data_root(config: DataConfig) -> Path:
+    """The folder of data: `data.dir`, else `$ALEXNET_DATA_DIR`, else TFDS's own."""
     import tensorflow_datasets as tfds
 
     data_dir = config.dir or os.environ.get("ALEXNET_DATA_DIR") or str(tfds.core.constants.DATA_DIR)
-    root = Path(data_dir).expanduser()
-    builder = tfds.builder_from_directory(str(_find(config.name, root)))
+    return Path(data_dir).expanduser()
+
+
+def is_prepared(config: DataConfig) -> bool:
+    """Whether TFDS has prepared the set in `data_root`."""
+    return bool(_versions(config.name, data_root(config)))
+
+
+def open_prepared(config: DataConfig, folder: Path | None = None) -> PreparedSet:
+    """Open a set that TFDS has prepared, whatever its splits.
+
+    Args:
+        config: Its name says which.
+        folder: Where it is, if not where TFDS would put it.
+
+    Raises:
+        DataError: As `load_prepared`, but for the splits.
+    """
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(str(folder or _find(config.name, data_root(config))))
     image, label = _features(config.name, builder)
     features = builder.info.features
     shape = features[image].shape
@@ -117,11 +148,11 @@ def _open(config: DataConfig) -> _Prepared:
     side = config.image_size
     if side is not None and stored_shape is not None and stored_shape[:2] != (side, side):
         raise DataError(f"data.image_size={side}, but the images of {config.name} are {stored_shape[:2]}.")
-    return _Prepared(builder, (image, label), list(features[label].names), stored_shape, config)
+    return PreparedSet(builder, (image, label), list(features[label].names), stored_shape, config)
 
 
-def _find(name: str, root: Path) -> Path:
-    """Return the folder `<root>/<name>/[<config>/]<version>` of a prepared set, the newest version."""
+def _versions(name: str, root: Path) -> list[Path]:
+    """Return the folders `<root>/<name>/[<config>/]<version>` that the name may mean."""
     parts = NAME.fullmatch(name)
     if parts is None:
         raise DataError(
@@ -135,11 +166,17 @@ def _find(name: str, root: Path) -> Path:
         found = [path for path in found if path.parent == base / wanted]
     if parts["version"]:
         found = [path for path in found if path.name == parts["version"]]
+    return found
+
+
+def _find(name: str, root: Path) -> Path:
+    """Return the folder of a prepared set, the newest version."""
+    found, base_name = _versions(name, root), name.partition("/")[0].partition(":")[0]
     if not found:
-        raise _missing(name, parts["name"], root)
+        raise _missing(name, base_name, root)
     configs = sorted({path.parent for path in found})
     if len(configs) > 1:
-        choices = ", ".join(f"{parts['name']}/{path.name}" for path in configs)
+        choices = ", ".join(f"{base_name}/{path.name}" for path in configs)
         raise DataError(
             f"data.name={name}: several configs of it are prepared in {root}. Expected one of {choices}."
         )
@@ -191,7 +228,7 @@ def _features(name: str, builder: Any) -> tuple[str, str]:
 # ------------------------------------------------------------------------------------------- ways of access
 
 
-def _store_maker(prepared: _Prepared, infos: dict[str, Any]) -> Callable[[_Prepared, str, int], Store]:
+def _store_maker(prepared: PreparedSet, infos: dict[str, Any]) -> Callable[[PreparedSet, str, int], Store]:
     """Decide how the set is held, from its decoded size, its size on disk and `data.in_memory`."""
     config = prepared.config
     limit = config.memory_limit_mb * 2**20
@@ -206,7 +243,7 @@ def _store_maker(prepared: _Prepared, infos: dict[str, Any]) -> Callable[[_Prepa
     return _record_store if prepared.random_access else _stream_store
 
 
-def _array_store(prepared: _Prepared, split: str, count: int) -> ArrayStore:
+def _array_store(prepared: PreparedSet, split: str, count: int) -> ArrayStore:
     shape = prepared.image_shape
     assert shape is not None  # _store_maker has seen to it
 
@@ -222,17 +259,17 @@ def _array_store(prepared: _Prepared, split: str, count: int) -> ArrayStore:
     return ArrayStore(count, shape, load)
 
 
-def _encoded_store(prepared: _Prepared, split: str, count: int) -> EncodedStore:
+def _encoded_store(prepared: PreparedSet, split: str, count: int) -> EncodedStore:
     channels = prepared.config.channels
     return EncodedStore(count, prepared.image_shape, channels, lambda: _read_all(prepared, split))
 
 
-def _record_store(prepared: _Prepared, split: str, count: int) -> RecordStore:  # noqa: ARG001
+def _record_store(prepared: PreparedSet, split: str, count: int) -> RecordStore:  # noqa: ARG001
     records = prepared.builder.as_data_source(split=split, decoders=_skip_decoding(prepared.keys[0]))
     return RecordStore(records, prepared.keys, prepared.image_shape, prepared.config.channels)
 
 
-def _stream_store(prepared: _Prepared, split: str, count: int) -> StreamStore:
+def _stream_store(prepared: PreparedSet, split: str, count: int) -> StreamStore:
     if split not in prepared.builder.info.splits:
         raise DataError(
             f"data split {split}: a set that is streamed takes whole splits, one of "
@@ -276,7 +313,31 @@ def _skip_decoding(image: str) -> dict[str, Any]:
     return {image: tfds.decode.SkipDecoding()}
 
 
-def _read_all(prepared: _Prepared, split: str) -> tuple[Any, np.ndarray]:
+def stream_prepared(
+    prepared: PreparedSet, split: str, start: int, end: int
+) -> Iterator[tuple[str, int, bytes]]:
+    """Yield (name, label, the image's bytes) of the examples from `start` to `end` as they were prepared."""
+    image, label = prepared.keys
+    decoders = _skip_decoding(image)
+    if prepared.random_access:
+        records = prepared.builder.as_data_source(split=split, decoders=decoders)
+        for index in range(start, end):
+            example = records[index]
+            name = example.get("file_name", b"example %d" % index).decode()
+            yield name, int(example[label]), bytes(example[image])
+        return
+    examples = prepared.builder.as_dataset(
+        split=f"{split}[{start}:{end}]",
+        decoders=decoders,
+        shuffle_files=False,
+        read_config=_read_config(None, ids=True),
+    )
+    for example in examples.as_numpy_iterator():
+        name = example.get("file_name", example["tfds_id"]).decode()
+        yield name, int(example[label]), example[image]
+
+
+def _read_all(prepared: PreparedSet, split: str) -> tuple[Any, np.ndarray]:
     """Read a split into memory: the images' bytes (string [N]) and labels (int32 [N]), in prepared order."""
     image, label = prepared.keys
     decoders = _skip_decoding(image)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from alexnet_tf.config.schema import DataConfig
 from alexnet_tf.data.folder import load_folder
 from alexnet_tf.data.prepared import load_prepared
+from alexnet_tf.data.shards import load_shards
 from alexnet_tf.data.splits import DataSource, Split, make_splits, split_fingerprint
 from alexnet_tf.data.stores import ArrayStore, DataError, to_channels
 
@@ -53,5 +54,9 @@ def load_digits(config: DataConfig) -> DataSource:
     )
 
 
-SOURCES: dict[str, Callable[[DataConfig], DataSource]] = {"digits": load_digits, "folder": load_folder}
+SOURCES: dict[str, Callable[[DataConfig], DataSource]] = {
+    "digits": load_digits,
+    "folder": load_folder,
+    "prepared": load_shards,
+}
 """Sources that are not TFDS sets, by `data.name`."""

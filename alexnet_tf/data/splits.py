@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from zlib import crc32
 
@@ -30,6 +31,27 @@ class Split:
 
 
 @dataclass(frozen=True, eq=False)
+class ShippedStatistics:
+    """Statistics that were made with a set, of its whole training split in squares of `size` pixels.
+
+    Attributes:
+        path: What `Statistics.load` reads.
+        size: Pixels of the shorter side of the stored images, and of the squares from their centres.
+        count: Images of the training split.
+    """
+
+    path: Path
+    size: int
+    count: int
+
+    def fits(self, source: "DataSource", ops: list[tuple[str, dict[str, Any]]]) -> bool:
+        """Whether they are those of a source after operations (name, options) that leave such a square."""
+        resize = ("resize", {"size": self.size, "method": "bilinear", "keep_aspect": True})
+        crop = ("center_crop", {"size": self.size})
+        return source.split("train").num_examples == self.count and ops in ([resize, crop], [crop])
+
+
+@dataclass(frozen=True, eq=False)
 class DataSource:
     """A classification data set, wherever it came from.
 
@@ -40,6 +62,7 @@ class DataSource:
         channels: Colour channels of the images as they are delivered.
         splits: `train`, and `validation` and `test` where there are such.
         fingerprint: Hash of what decides the examples of each split: name, version, sizes, carving.
+        statistics: What came with the set.
         skipped: Path and reason of each unreadable image that is in none of the splits.
     """
 
@@ -49,6 +72,7 @@ class DataSource:
     channels: int
     splits: dict[str, Split] = field(repr=False)
     fingerprint: str
+    statistics: ShippedStatistics | None = None
     skipped: dict[str, str] = field(default_factory=dict, repr=False)
 
     def describe(self) -> dict[str, Any]:

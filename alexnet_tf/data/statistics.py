@@ -1,5 +1,6 @@
 """Mean and colour covariance of the training split, computed in one pass and cached."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -9,6 +10,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,16 +68,8 @@ class Statistics:
         Raises:
             OSError: The file cannot be written.
         """
-        target = Path(path)
-        with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".tmp", delete=False) as file:
-            try:
-                self.write(file)
-                file.close()
-                Path(file.name).chmod(0o644)
-                os.replace(file.name, target)  # noqa: PTH105
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+        with _replacing(Path(path)) as file:
+            self.write(file)
 
     def write(self, stream: Any) -> None:
         """Write what `load` reads to a binary file that is open."""
@@ -128,6 +122,8 @@ def compute_statistics(
     prefix = _prefix(augment)
     if prefix is None:
         return None
+    if source.statistics is not None and source.statistics.fits(source, _named(prefix)):
+        return Statistics.load(source.statistics.path)
     path = _cache_path(source, prefix, cache_dir)
     try:
         return Statistics.load(path)
@@ -155,9 +151,12 @@ def _prefix(augment: AugmentConfig) -> AugmentConfig | None:
     return None
 
 
+def _named(prefix: AugmentConfig) -> list[tuple[str, dict[str, Any]]]:
+    return [(name, dataclasses.asdict(config)) for name, config in active_ops(prefix)]
+
+
 def _cache_path(source: DataSource, prefix: AugmentConfig, cache_dir: str | Path | None) -> Path:
-    ops = [(name, dataclasses.asdict(config)) for name, config in active_ops(prefix)]
-    text = json.dumps([FORMAT, source.fingerprint, ops], sort_keys=True)
+    text = json.dumps([FORMAT, source.fingerprint, _named(prefix)], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     if cache_dir is None:
         own = os.environ.get("ALEXNET_CACHE_DIR")
@@ -174,28 +173,83 @@ def _measure(source: DataSource, prefix: AugmentConfig) -> Statistics:
     channels = int(shape[-1])
     if shape.is_fully_defined():
         dataset = dataset.batch(max(1, min(1024, VALUES_AT_ONCE // int(np.prod(shape)))))
-        image_sum = np.zeros(shape, np.float64)
+        sums = Sums(tuple(shape))
     else:
         dataset = dataset.map(traced(lambda image: image[tf.newaxis]))
-        image_sum = None
-    count = pixels = 0
-    sums, products = np.zeros(channels), np.zeros([channels, channels])
+        sums = Sums((channels,))
     for batch in dataset.prefetch(2).as_numpy_iterator():
-        colours = batch.astype(np.float64).reshape(-1, channels)
-        count, pixels = count + len(batch), pixels + len(colours)
-        sums += colours.sum(axis=0)
-        products += colours.T @ colours
-        if image_sum is not None:
-            image_sum += batch.sum(axis=0, dtype=np.float64)
-    mean = sums / pixels
-    covariance = products / pixels - np.outer(mean, mean)
-    values, vectors = np.linalg.eigh(covariance)
-    vectors *= np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(channels)])
-    return Statistics(
-        mean_image=None if image_sum is None else (image_sum / count).astype(np.float32),
-        mean_channel=mean.astype(np.float32),
-        covariance=covariance,
-        eigenvalues=np.maximum(values, 0).astype(np.float32),
-        eigenvectors=vectors.astype(np.float32),
-        count=count,
-    )
+        sums.add(batch)
+    return sums.statistics()
+
+
+class Sums:
+    """Sums in float64 over images, from which `Statistics` follow; of whole numbers they are exact in any order.
+
+    Args:
+        shape: (height, width, channels) of every image, or (channels,) where sizes differ.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.image = np.zeros(shape, np.float64) if len(shape) == 3 else None
+        self.colour, self.products = np.zeros(shape[-1]), np.zeros([shape[-1]] * 2)
+        self.count = self.pixels = 0
+
+    def add(self, images: np.ndarray) -> None:
+        """Add images [N, height, width, channels]."""
+        colours = images.astype(np.float64).reshape(-1, len(self.colour))
+        self.count, self.pixels = self.count + len(images), self.pixels + len(colours)
+        self.colour += colours.sum(axis=0)
+        self.products += colours.T @ colours
+        if self.image is not None:
+            self.image += images.sum(axis=0, dtype=np.float64)
+
+    def merge(self, other: "Sums") -> None:
+        """Add what another one has added."""
+        self.count, self.pixels = self.count + other.count, self.pixels + other.pixels
+        self.colour += other.colour
+        self.products += other.products
+        if self.image is not None and other.image is not None:
+            self.image += other.image
+
+    def save(self, path: Path) -> None:
+        """Write to an `.npz` file; atomic."""
+        with _replacing(path) as file:
+            np.savez(file, **{name: value for name, value in vars(self).items() if value is not None})
+
+    @classmethod
+    def load(cls, path: Path) -> "Sums":
+        """Read what `save` wrote."""
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            sums = cls(arrays.get("image", arrays["colour"]).shape)
+            for name in arrays:
+                setattr(sums, name, arrays[name] if arrays[name].ndim else int(arrays[name]))
+        return sums
+
+    def statistics(self) -> Statistics:
+        """Return the statistics of all that was added."""
+        mean = self.colour / self.pixels
+        covariance = self.products / self.pixels - np.outer(mean, mean)
+        values, vectors = np.linalg.eigh(covariance)
+        vectors *= np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(len(mean))])
+        return Statistics(
+            mean_image=None if self.image is None else (self.image / self.count).astype(np.float32),
+            mean_channel=mean.astype(np.float32),
+            covariance=covariance,
+            eigenvalues=np.maximum(values, 0).astype(np.float32),
+            eigenvectors=vectors.astype(np.float32),
+            count=self.count,
+        )
+
+
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[Any]:
+    """A file that takes the target's place when all is written."""
+    with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".tmp", delete=False) as file:
+        try:
+            yield file
+            file.close()
+            Path(file.name).chmod(0o644)
+            os.replace(file.name, target)  # noqa: PTH105
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise

@@ -205,7 +205,7 @@ class FileStore:
                 with tf.device("/CPU:0"):
                     decode(tf.constant(path.read_bytes()), self._channels, self.image_shape)
             except (OSError, ValueError, tf.errors.OpError) as error:
-                return _reason(error)
+                return error_reason(error)
             return None
 
         with ThreadPoolExecutor() as pool:
@@ -213,7 +213,7 @@ class FileStore:
             return {index: reason for index, reason in problems if reason is not None}
 
 
-def _reason(error: Exception) -> str:
+def error_reason(error: Exception) -> str:
     """Return the first line of an error without TensorFlow's decoration."""
     text = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
     return text.split("}} ")[-1].splitlines()[0].split(" [Op:")[0].rstrip(".")

@@ -1,0 +1,51 @@
+"""`data=prepared`: the shards that `alexnet prepare` has written, with their statistics."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from alexnet_tf.config.schema import DataConfig
+from alexnet_tf.data.prepared import data_root, open_prepared, source_of
+from alexnet_tf.data.splits import DataSource, ShippedStatistics
+from alexnet_tf.data.stores import DataError
+
+PLAN, WHOLE_SET, STATISTICS = "plan.json", "prepared.json", "statistics.npz"
+FORMAT = 1
+
+
+def load_shards(config: DataConfig) -> DataSource:
+    """Open the set in `data.dir`, else in `$ALEXNET_DATA_DIR`; its validation split is used where it has one.
+
+    Raises:
+        DataError: There is none, it is not finished, or it lacks a split.
+    """
+    folder = data_root(config)
+    content = whole_set(folder)
+    if config.validation_split is None and "validation" in content["pictures"]:
+        config = replace(config, validation_split="validation")
+    checksums = [shard["sha256"] for shard in content["shards"].values()]
+    source = source_of(open_prepared(config, folder), checksums)
+    count = sum(shard["records"] for shard in content["shards"].values() if shard["split"] == "train")
+    return replace(source, statistics=ShippedStatistics(folder / STATISTICS, content["size"], count))
+
+
+def whole_set(folder: Path) -> dict[str, Any]:
+    """Read what describes a prepared set.
+
+    Raises:
+        DataError: There is none, it is not finished, or its description is damaged.
+    """
+    try:
+        content = json.loads((folder / WHOLE_SET).read_text())
+    except FileNotFoundError:
+        begun = (folder / PLAN).exists()
+        found = "one that is not finished; go on with the command that began it" if begun else "none"
+        raise DataError(
+            f"{folder}: expected a set that `alexnet prepare` has written, found {found}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / WHOLE_SET} is damaged: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise DataError(f"{folder / WHOLE_SET}: expected a set of format {FORMAT}, which this version reads")
+    return content

@@ -1,0 +1,289 @@
+"""Preparing originals: what the shards hold, that they can be made in parts and again, and what damage is found."""
+
+import io
+import json
+import tarfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from ilsvrc import SYNSETS, TRAIN, add, jpeg, picture, write_archives
+
+from alexnet_tf import data
+from alexnet_tf.config import compose
+from alexnet_tf.data.preparation import bitmap
+from alexnet_tf.data.stores import decode
+
+GREY, PNG = "n02119789_1.JPEG", "n02119789_2.JPEG"
+RECIPE = data.Recipe(size=64, quality=95, records_per_shard=5)
+
+
+def config(name, folder, *overrides):
+    return compose([f"data={name}", f"data.dir='{folder}'", "model=alexnet", *overrides]).data
+
+
+def augment(*names, **options):
+    """The operations of these names, at 64 pixels."""
+    sizes = ["augment.resize.size=64", "augment.center_crop.size=64", "model.input_size=56"]
+    config = compose(["data=imagenet2012", "model=alexnet", *sizes]).augment
+    return replace(config, order=list(names), **options)
+
+
+def prepare(archives, out, recipe=RECIPE, **options):
+    plan = data.make_plan(config("imagenet2012", archives), out, recipe)
+    return data.prepare(plan, **options)
+
+
+def tar_of(name):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        add(archive, name, b"")
+    return stream.getvalue()
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.array_record*"))}
+
+
+@pytest.fixture(scope="module")
+def others():
+    image = picture(np.random.default_rng(5))
+    return {
+        GREY: tf.io.encode_jpeg(image[..., :1]).numpy(),
+        PNG: tf.io.encode_png(image).numpy(),
+    }
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory, others):
+    folder = tmp_path_factory.mktemp("archives")
+    write_archives(folder, others=others)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(archives, tmp_path_factory):
+    out = tmp_path_factory.mktemp("prepared") / "set"
+    counts = []
+    assert prepare(archives, out, told=lambda done, total: counts.append((done, total)))
+    assert counts[-1] == (26, 26)
+    return out
+
+
+def test_it_is_a_set_of_tfds(prepared):
+    builder = tfds.builder_from_directory(str(prepared))
+    assert builder.info.splits["train"].num_examples == 18
+    assert builder.info.splits["train"].shard_lengths == [5, 5, 5, 3]
+    assert builder.info.features["label"].num_classes == 1000
+    examples = list(builder.as_data_source(split="train"))
+    assert {min(example["image"].shape[:2]) for example in examples} == {64}
+    names = [example["file_name"].decode() for example in examples]
+    assert names == [f"{synset}_{number}.JPEG" for synset in SYNSETS for number in range(6)]
+    classes = builder.info.features["label"].names
+    assert [classes[example["label"]] for example in examples] == [name.partition("_")[0] for name in names]
+
+
+def test_validation_pictures_have_the_label_of_their_number(prepared):
+    builder = tfds.builder_from_directory(str(prepared))
+    truth = (tfds.core.tfds_path("datasets/imagenet2012/validation_labels.txt")).read_text().split()
+    names = builder.info.features["label"].names
+    examples = list(builder.as_data_source(split="validation"))
+    assert len(examples) == 8
+    for example in examples:
+        number = int(example["file_name"].decode()[-13:-5])
+        assert names[example["label"]] == truth[number - 1]
+
+
+def resized(content):
+    """What `augment.resize` makes of a picture, rounded: uint8."""
+    original = decode(tf.constant(content), 3)
+    height, width = original.shape[:2]
+    shape = [round(side * 64 / min(height, width)) for side in (height, width)]
+    return tf.cast(tf.round(tf.image.resize(original, shape, antialias=True)), tf.uint8)
+
+
+def test_pictures_are_jpegs_of_the_resized_originals(prepared, others):
+    as_stored = {"image": tfds.decode.SkipDecoding()}
+    builder = tfds.builder_from_directory(str(prepared))
+    records = builder.as_data_source(split="train", decoders=as_stored)
+    stored = {example["file_name"].decode(): example["image"] for example in records}
+    for name, content in others.items():
+        assert stored[name] == tf.io.encode_jpeg(resized(content), quality=95).numpy()
+
+
+def test_raw_pixels_are_exact(archives, others, tmp_path):
+    prepare(archives, tmp_path / "raw", replace(RECIPE, quality=None))
+    source = data.load_source(config("prepared", tmp_path / "raw"))
+    images = list(data.ordered_images(source, "train", augment()))
+    np.testing.assert_array_equal(images[8], resized(others[PNG]))  # the third picture of the second class
+
+
+def test_a_bitmap_holds_the_pixels():
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    np.testing.assert_array_equal(decode(tf.constant(bitmap(image)), 3), image)
+
+
+def test_training_reads_it_in_any_order(prepared):
+    source = data.load_source(config("prepared", prepared, "data.in_memory=never"))
+    assert {name: split.num_examples for name, split in source.splits.items()} == {
+        "train": 18,
+        "validation": 8,
+    }
+    assert type(source.split("train").store).__name__ == "RecordStore"
+    ops = augment("resize", "center_crop")
+    ((images, labels, ids),) = data.train_batches(source, ops, None, seed=3, epoch=1, batch_size=18)
+    assert images.shape == (18, 64, 64, 3)
+    np.testing.assert_array_equal(ids, data.epoch_ids(source, 3, 1))
+    classes = [source.class_names[label] for label in labels.numpy()]
+    assert classes == [SYNSETS[index // 6] for index in ids.numpy()]
+
+
+def test_the_statistics_that_come_with_it_are_those_of_its_pictures(prepared, tmp_path):
+    source = data.load_source(config("prepared", prepared))
+    ops = augment("resize", "center_crop", "subtract_mean", "random_crop", "flip", "pca")
+    shipped = data.compute_statistics(source, ops, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+    measured = data.compute_statistics(replace(source, statistics=None), ops, tmp_path / "cache")
+    for name, value in vars(measured).items():
+        np.testing.assert_allclose(getattr(shipped, name), value, rtol=1e-5, atol=1e-4, err_msg=name)
+    carved = data.load_source(config("prepared", prepared, "data.train_examples=9"))
+    assert data.compute_statistics(carved, ops, tmp_path / "cache").count == 9
+    ops.center_crop.size = 60
+    assert data.compute_statistics(source, ops, tmp_path / "cache").mean_image.shape == (60, 60, 3)
+
+
+def test_parts_make_the_same_files(prepared, archives, tmp_path):
+    out = tmp_path / "parts"
+    assert not prepare(archives, out, part=1, parts=2)
+    with pytest.raises(
+        data.DataError, match="one that is not finished; go on with the command that began it"
+    ):
+        data.load_source(config("prepared", out))
+    assert prepare(archives, out, part=0, parts=2, workers=1)
+    assert contents(out) == contents(prepared)
+    assert (out / "statistics.npz").read_bytes() == (prepared / "statistics.npz").read_bytes()
+
+
+def test_a_damaged_picture_is_named_and_what_is_done_stays(tmp_path, others, caplog):
+    cut = others[PNG][:200]
+    write_archives(tmp_path / "archives", others={"n15075141_3.JPEG": cut, "n15075141_5.JPEG": b"no picture"})
+    out = tmp_path / "out"
+    with pytest.raises(
+        data.PrepareError, match=r"cannot read n15075141_3.JPEG of the train split: .*data.on_error=skip"
+    ):
+        prepare(tmp_path / "archives", out)
+    assert not list(out.glob(".*"))  # nothing half-written
+    finished = {name: (out / name).stat().st_mtime_ns for name in contents(out)}
+    assert len(finished) == 3
+    skipping = config("imagenet2012", tmp_path / "archives", "data.on_error=skip")
+    with pytest.raises(
+        data.PrepareError, match=r"data.max_skipped=0.01: 2 of 18 pictures of the train split cannot be read"
+    ):
+        data.prepare(data.make_plan(skipping, out, RECIPE))
+    assert not (out / "prepared.json").exists()
+    skipping.max_skipped = 0.2
+    assert data.prepare(data.make_plan(skipping, out, RECIPE))
+    assert {name: (out / name).stat().st_mtime_ns for name in finished} == finished
+    assert "Left out: 2 of 18 pictures of the train split" in caplog.text
+    source = data.load_source(config("prepared", out))
+    assert source.split("train").num_examples == 16
+    shards = json.loads((out / "prepared.json").read_text())["shards"].values()
+    names = [name for shard in shards for name, _ in shard["skipped"]]
+    assert names == ["n15075141_3.JPEG", "n15075141_5.JPEG"]
+
+
+def test_damage_is_found(archives, tmp_path):
+    out = tmp_path / "out"
+    prepare(archives, out)
+    assert data.verify_prepared(out) == 26
+    target = sorted(out.glob("*train*00002-of*"))[0]
+    content = bytearray(target.read_bytes())
+    content[len(content) // 2] ^= 1
+    target.write_bytes(content)
+    with pytest.raises(data.PrepareError, match=rf"{target.name}: its checksum is another one"):
+        data.verify_prepared(out)
+    target.unlink()
+    (out / "prepared.json").unlink()
+    prepare(archives, out)
+    assert data.verify_prepared(out) == 26
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda raw: raw[: len(raw) // 2], "cannot read it: unexpected end of data"),
+        (lambda raw: raw[: -tarfile.RECORDSIZE], "cannot read it: unexpected end of data"),
+        (lambda _: b"", "cannot read it: empty file"),
+        (lambda raw: raw.replace(b"n02119789.tar", b"n02119780.tar"), "it is cut off or damaged at byte"),
+        (lambda _: tar_of("n99999999.tar"), r"of the 1000 classes \(n01440764.tar\), found n99999999.tar"),
+    ],
+)
+def test_a_wrong_archive_is_refused(archives, tmp_path, damage, message):
+    for path in archives.iterdir():
+        content = path.read_bytes()
+        (tmp_path / path.name).write_bytes(damage(content) if path.name == TRAIN else content)
+    with pytest.raises(data.DataError, match=message):
+        data.make_plan(config("imagenet2012", tmp_path), tmp_path / "out", RECIPE)
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_plan_is_refused(prepared, archives, tmp_path):
+    with pytest.raises(data.DataError, match="it was begun with size 64, came 32; choose a new folder"):
+        prepare(archives, prepared, replace(RECIPE, size=32))
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(data.DataError, match="expected a new folder"):
+        prepare(archives, tmp_path)
+
+
+def test_class_folders_are_prepared_too(tmp_path):
+    generator = np.random.default_rng(0)
+    for name in ("ants", "bees"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(3):
+            (tmp_path / "photos" / name / f"{number}.jpg").write_bytes(jpeg(generator))
+    plan = data.make_plan(config("folder", tmp_path / "photos"), tmp_path / "out", RECIPE)
+    assert data.prepare(plan)
+    source = data.load_source(config("prepared", tmp_path / "out"))
+    assert source.class_names == ["ants", "bees"]
+    assert sum(split.num_examples for split in source.splits.values()) == 6
+
+
+def test_what_tfds_has_prepared_is_prepared_too(prepared, tmp_path):
+    versioned = tmp_path / "imagenet2012" / "5.1.0"
+    versioned.parent.mkdir()
+    versioned.symlink_to(prepared)
+    smaller = replace(RECIPE, size=32, records_per_shard=10)
+    assert data.prepare(data.make_plan(config("imagenet2012", tmp_path), tmp_path / "out", smaller))
+    source = data.load_source(config("prepared", tmp_path / "out"))
+    assert source.split("validation").num_examples == 8
+
+
+def test_the_command(alexnet, tmp_path, archives):
+    out = str(tmp_path / "out")
+    wrong = {
+        "model=alexnet": "expected data=NAME or data.KEY=VALUE",
+        "data=digits": "data=digits: expected a set of original pictures",
+        "--shard=3/3": "--shard 3/3: expected I/N with I from 0 to N-1, such as 0/8",
+    }
+    for arguments, message in wrong.items():
+        result = alexnet(
+            "prepare", "data=imagenet2012" if arguments[0] == "-" else "data.dir=x", arguments, "--out", out
+        )
+        assert (result.returncode, message in result.stderr) == (2, True), result.stderr
+    assert not (tmp_path / "out").exists()
+    command = [
+        "prepare",
+        "data=imagenet2012",
+        f"data.dir={archives}",
+        "--out",
+        out,
+        "--size=64",
+        "--records=5",
+    ]
+    result = alexnet(*command)
+    assert result.returncode == 0, result.stderr
+    assert f"train with data=prepared data.dir={out}" in result.stdout.replace("\n", "")
+    verified = alexnet("prepare", "--verify", "--out", out)
+    assert "26 pictures, every one as it was written" in verified.stdout, verified.stderr
