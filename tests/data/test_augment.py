@@ -245,7 +245,7 @@ def covariance_of_the_noise(config: PCAConfig) -> np.ndarray:
 def test_pca_noise_has_the_covariance_that_its_sources_give_it(
     statistics: Statistics, config: PCAConfig
 ) -> None:
-    draws = 100_000
+    draws = 25_000
     known = statistics if config.source == PCASource.training else None
     images = run("pca", config, known, np.zeros([2, 1, 3], np.uint8), range(draws))
     assert (images == images[:, :1]).all()  # the same colour at every pixel

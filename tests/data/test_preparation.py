@@ -237,6 +237,11 @@ def test_another_plan_is_refused(prepared, archives, tmp_path):
         prepare(archives, tmp_path)
 
 
+def test_what_is_no_set_of_originals_is_refused(tmp_path):
+    with pytest.raises(data.DataError, match="data=digits: expected a set of original pictures"):
+        data.make_plan(compose(["data=digits"]).data, tmp_path / "out", RECIPE)
+
+
 def test_class_folders_are_prepared_too(tmp_path):
     generator = np.random.default_rng(0)
     for name in ("ants", "bees"):
@@ -263,15 +268,14 @@ def test_what_tfds_has_prepared_is_prepared_too(prepared, tmp_path):
 def test_the_command(alexnet, tmp_path, archives):
     out = str(tmp_path / "out")
     wrong = {
-        "model=alexnet": "expected data=NAME or data.KEY=VALUE",
-        "data=digits": "data=digits: expected a set of original pictures",
-        "--shard=3/3": "--shard 3/3: expected I/N with I from 0 to N-1, such as 0/8",
+        ("data=imagenet2012", "model=alexnet"): "model=alexnet: expected data=NAME or data.KEY=VALUE",
+        ("data.dir=x",): "prepare: expected data=NAME, such as data=imagenet2012 or data=folder",
+        ("data=imagenet2012", "--shard=3/3"): "--shard 3/3: expected I/N with I from 0 to N-1, such as 0/8",
+        ("data=imagenet2012", "--verify"): "prepare --verify: expected nothing more than --out DIR",
     }
     for arguments, message in wrong.items():
-        result = alexnet(
-            "prepare", "data=imagenet2012" if arguments[0] == "-" else "data.dir=x", arguments, "--out", out
-        )
-        assert (result.returncode, message in result.stderr) == (2, True), result.stderr
+        result = alexnet("prepare", *arguments, "--out", out)
+        assert (result.returncode, result.stderr.strip()[: len(message) + 9]) == (2, f"alexnet: {message}")
     assert not (tmp_path / "out").exists()
     command = [
         "prepare",

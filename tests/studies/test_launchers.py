@@ -115,8 +115,14 @@ def test_visible_gpus(monkeypatch, value, expected):
 def test_joblib_runs_jobs_beside_each_other(alexnet, tmp_path):
     plugin("hydra_joblib_launcher")
     # Long enough for the second to start, however slow the machine, before the first has ended.
-    options = ["training.epochs=40", "optimizer.lr=0.01,0.02", "hydra/launcher=joblib", "run_dir=sweep"]
-    result = alexnet("train", "-m", *TINY, *options)
+    options = [
+        "training.epochs=120",
+        "training.evaluate_every=0",
+        "optimizer.lr=0.01,0.02",
+        "hydra/launcher=joblib",
+    ]
+    quiet = ["training.checkpoint_every=never", "run_dir=sweep"]
+    result = alexnet("train", "-m", *TINY, *options, *quiet)
     assert result.returncode == 0, result.stdout + result.stderr
     assert states(tmp_path / "sweep") == ["finished", "finished"]
     assert result.stderr == ""
