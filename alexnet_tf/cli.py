@@ -109,7 +109,8 @@ def claims(
 
     Without paths the results below ./experiments and ./sweeps count.
     """
-    from alexnet_tf.studies import claims_table, find_results, load_claims, print_table
+    from alexnet_tf.pages import print_table
+    from alexnet_tf.studies import claims_table, find_results, load_claims
 
     print_table(claims_table(load_claims(), find_results(paths or [])))
 
@@ -180,6 +181,30 @@ def prepare(
         whole = data.prepare(plan, part=part, parts=parts, workers=workers, told=told)
     left = "" if whole else f"; part {part} of {parts} is done, the set is whole when the others are"
     print(f"{out}: train with data=prepared data.dir={out}{left}")
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def inspect(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[data=NAME] [KEY=VALUE]...", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the page; default: inspections/NAME.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Images on the contact sheet.")] = 8,
+    limit: Annotated[int, typer.Option(min=1, help="Images of each split that are read.")] = 20_000,
+) -> None:
+    """Look at a data set as training will see it: a sheet of augmented images, classes, sizes, duplicates."""
+    from alexnet_tf.config import compose
+
+    config = compose(overrides or [])
+    _import_tensorflow()
+    from alexnet_tf.visualize import inspect_data
+
+    folder = out or Path("inspections") / config.data.name.replace("/", "_")
+    with _counted("images") as told:
+        page = inspect_data(config, folder, samples=samples, limit=limit, told=told)
+    for answer in page.answers:
+        print(answer)
+    print(folder / "index.html")
 
 
 def _part(shard: str | None) -> tuple[int, int]:

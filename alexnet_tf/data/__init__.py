@@ -5,12 +5,14 @@ from alexnet_tf.data.folder import explain_error
 from alexnet_tf.data.pipeline import (
     WHOLE,
     Share,
+    augmented_images,
     epoch_ids,
     eval_batches,
     num_train_steps,
     ordered_images,
     preprocess_images,
     probe_ids,
+    raw_examples,
     train_batches,
 )
 from alexnet_tf.data.preparation import Plan, PrepareError, Recipe, make_plan, prepare, verify_prepared
@@ -32,6 +34,7 @@ __all__ = [
     "Share",
     "Split",
     "Statistics",
+    "augmented_images",
     "compute_statistics",
     "epoch_ids",
     "eval_batches",
@@ -44,6 +47,7 @@ __all__ = [
     "prepare",
     "preprocess_images",
     "probe_ids",
+    "raw_examples",
     "train_batches",
     "verify_prepared",
 ]

@@ -212,6 +212,55 @@ def ordered_images(source: DataSource, split_name: str, augment: AugmentConfig) 
     return _examples(split).map(apply, num_parallel_calls=AUTOTUNE, deterministic=True)
 
 
+def augmented_images(
+    source: DataSource,
+    augment: AugmentConfig,
+    statistics: Statistics | None,
+    *,
+    seed: int,
+    epoch: int,
+    ids: np.ndarray,
+) -> np.ndarray:
+    """Return training examples as they look in an epoch of training.
+
+    Args:
+        source: The data set.
+        augment: Operations, in their training form.
+        statistics: Of the training split, where an operation needs them.
+        seed: The run's seed.
+        epoch: Decides the augmentation.
+        ids: Which; of a streamed set its first examples, as many as these are.
+
+    Returns:
+        float32 [n, size, size, channels].
+    """
+    split = source.split("train")
+    chain = _chain(split, augment, statistics, training=True)
+    key = _augment_key(seed, epoch)
+    if split.ids is None:
+        batches = _batch_examples(_stream(split, take=len(ids)), chain, len(ids), key)
+    else:
+        batches = _batches(split, ids, chain, len(ids), key)
+    return next(batches.as_numpy_iterator())[0]
+
+
+def raw_examples(source: DataSource, split_name: str, limit: int | None = None) -> tf.data.Dataset:
+    """Return (image uint8 [height, width, channels], label, id) of a split in order, as it is stored.
+
+    Args:
+        source: The data set.
+        split_name: `train`, `validation` or `test`.
+        limit: Only so many, spread evenly over the split; of a streamed set its first. None: all.
+    """
+    split = source.split(split_name)
+    if limit is None or limit >= split.num_examples:
+        return _examples(split)
+    if split.ids is None:
+        return _stream(split, take=limit)
+    chosen = split.ids[np.linspace(0, len(split.ids) - 1, limit).astype(int)]
+    return cast("ArrayStore", split.store).examples(tf.data.Dataset.from_tensor_slices(chosen))
+
+
 def preprocess_images(
     images: tf.Tensor, augment: AugmentConfig, statistics: Statistics | None, *, views: int = 1
 ) -> tf.Tensor:

@@ -15,7 +15,7 @@ from alexnet_tf.studies.measures import (
 )
 from alexnet_tf.studies.post import evaluate_study
 from alexnet_tf.studies.progress import print_status, read_standings, standings_dict
-from alexnet_tf.studies.report import Report, print_table, write_report
+from alexnet_tf.studies.report import Report, write_report
 from alexnet_tf.studies.study import (
     Arm,
     Comparison,
@@ -54,7 +54,6 @@ __all__ = [
     "paired_difference",
     "paired_ratio",
     "print_status",
-    "print_table",
     "read_standings",
     "resume_command",
     "run_job",

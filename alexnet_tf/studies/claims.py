@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 
 from alexnet_tf.config import CONFIG_MODULE
+from alexnet_tf.pages import TextTable
 from alexnet_tf.runs import RunError, read_json
 from alexnet_tf.studies import wording
 from alexnet_tf.studies.study import ComparisonSpec, StudyResult, comparison_specs
-from alexnet_tf.studies.tables import TextTable
 
 RESULT = "result.json"
 """What a study's report leaves for the table of claims."""

@@ -1,14 +1,6 @@
-"""The report's pictures, with matplotlib's object API: no global state, no display. Imports no TensorFlow.
+"""The report's pictures; each arm has a colour and a dash pattern. Imports no TensorFlow."""
 
-Colours are those of Okabe and Ito ("Color Universal Design", 2008), which colour-blind readers tell apart; each
-arm has a dash pattern too. Every picture is drawn on white; a dark page inverts its lightness and keeps the hues.
-"""
-
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -18,13 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from alexnet_tf.runs import RunError, write_atomic
+from alexnet_tf.pages import COLOURS, GREY, STYLE, WIDTH, Picture
 from alexnet_tf.studies import wording
 from alexnet_tf.studies.measures import Reading, summarize
 from alexnet_tf.studies.results import Measure, RunResult
 from alexnet_tf.studies.study import Arm, StudyResult
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES: tuple[Any, ...] = (
     "-",
     (0, (6, 2)),
@@ -33,64 +24,6 @@ DASHES: tuple[Any, ...] = (
     (0, (3, 1.5)),
     (0, (8, 2, 1, 2, 1, 2)),
 )
-GREY = "#555555"
-WIDTH = 5.2
-"""Inches; with 11 point text a picture is readable on a phone, which shows it at two thirds of its size."""
-STYLE: Any = {
-    "font.size": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e3e3e3",
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "svg.hashsalt": "alexnet_tf",
-}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A drawn figure: what it shows in words stands beside it in the page."""
-
-    name: str
-    figure: Figure
-    alt: str
-    caption: str
-
-    def svg(self) -> bytes:
-        """The figure as SVG; the same figure gives the same bytes."""
-        return self._render("svg", {"Date": None, "Creator": None})
-
-    def png(self) -> bytes:
-        """The figure as PNG at 144 dots per inch."""
-        return self._render("png", {"Software": None})
-
-    def save(self, folder: Path) -> list[Path]:
-        """Write `<name>.svg` and `<name>.png`, each atomically.
-
-        Raises:
-            RunError: If the folder cannot be written.
-        """
-        paths = []
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for suffix, content in (("svg", self.svg()), ("png", self.png())):
-                path = folder / f"{self.name}.{suffix}"
-                write_atomic(path, lambda stream, content=content: stream.write(content))  # type: ignore[misc]
-                paths.append(path)
-        except OSError as error:
-            raise RunError(f"{folder}: cannot be written ({error.strerror})") from error
-        return paths
-
-    def _render(self, kind: str, metadata: Mapping[str, None]) -> bytes:
-        stream = BytesIO()
-        with mpl.rc_context(STYLE), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name may be in any script
-            self.figure.savefig(
-                stream, format=kind, dpi=144, bbox_inches="tight", pad_inches=0.1, metadata=dict(metadata)
-            )
-        return stream.getvalue()
 
 
 def study_pictures(study: StudyResult) -> list[Picture]:

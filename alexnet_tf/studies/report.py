@@ -5,27 +5,24 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from alexnet_tf.config import override_key
+from alexnet_tf.pages import Link, Page, TextTable, rich_table, write_page
 from alexnet_tf.runs import CONFIG, MANIFEST, RunError, RunFolder, State, SweepFolder, write_json, write_text
 from alexnet_tf.studies import tables, wording
 from alexnet_tf.studies.claims import RESULT, result_json
 from alexnet_tf.studies.measures import RULE
-from alexnet_tf.studies.page import Link, Page, render
 from alexnet_tf.studies.plots import run_pictures, study_pictures
 from alexnet_tf.studies.progress import read_standings
 from alexnet_tf.studies.results import DEAD, RunResult, environment_rows, load_jobs, load_run
 from alexnet_tf.studies.study import StudyResult, load_study
-from alexnet_tf.studies.tables import TextTable
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
-    from rich.table import Table
 
 HTML = "report.html"
-PLOTS = "plots"
 CSV = "results.csv"
 COMPARISON = "comparison"
 """Folder beside the first of several runs that their common report goes to."""
@@ -53,7 +50,7 @@ class Report:
         from rich.console import Group
 
         shown = [table for table in (*self.page.results, *self.page.details) if not table.wide]
-        return Group(*(_rich_table(table) for table in shown))
+        return Group(*(rich_table(table) for table in shown))
 
     def print(self, console: "Console | None" = None) -> None:
         """Print the tables, the answers and where the page is."""
@@ -140,13 +137,7 @@ def _several(folder: Path) -> list[RunResult]:
 
 
 def _write(page: Page, folder: Path) -> Report:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for picture in page.pictures:
-            picture.save(folder / PLOTS)
-        write_text(folder / HTML, render(page))
-    except OSError as error:
-        raise RunError(f"{folder}: cannot be written ({error.strerror})") from error
+    write_page(page, folder / HTML)
     return Report(folder / HTML, page)
 
 
@@ -275,25 +266,3 @@ def _shown(path: Path) -> str:
     absolute = path.resolve()
     here = Path.cwd()
     return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
-
-
-def print_table(table: TextTable) -> None:
-    """Print one table."""
-    from rich.console import Console
-
-    Console().print(_rich_table(table))
-
-
-def _rich_table(table: TextTable) -> "Table":
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Table(title=Text(table.caption), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
-    columns, rows = table.narrow()
-    for index, column in enumerate(columns):
-        justify: Literal["left", "right"] = "right" if table.numeric and index else "left"
-        shown.add_column(Text(column), justify=justify, overflow="fold", no_wrap=index == 0)
-    for row in rows:
-        shown.add_row(*(Text(cell) for cell in row))
-    return shown

@@ -3,41 +3,13 @@
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from io import StringIO
 
+from alexnet_tf.pages import TextTable
 from alexnet_tf.studies import wording
 from alexnet_tf.studies.measures import Reading, summarize
 from alexnet_tf.studies.results import Measure, RunResult, Unfinished, differences
 from alexnet_tf.studies.study import Arm, StudyResult
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """A table of finished text; the first cell of each row names it.
-
-    Args:
-        caption: What the table shows.
-        columns: The header.
-        rows: Cells as shown.
-        numeric: Whether all but the first column read best flushed right.
-        prose: Whether cells hold sentences, which may wrap in the page.
-        wide: Whether it is too wide or long for the terminal and stands in the page alone.
-        page_only: Columns that the terminal, which may have 80 characters, leaves out.
-    """
-
-    caption: str
-    columns: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-    numeric: bool = False
-    prose: bool = False
-    wide: bool = False
-    page_only: frozenset[str] = frozenset()
-
-    def narrow(self) -> tuple[list[str], list[list[str]]]:
-        """Columns and rows for the terminal."""
-        kept = [index for index, column in enumerate(self.columns) if column not in self.page_only]
-        return [self.columns[i] for i in kept], [[row[i] for i in kept] for row in self.rows]
 
 
 def arms_table(study: StudyResult) -> TextTable:

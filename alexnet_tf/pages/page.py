@@ -1,16 +1,18 @@
-"""The report as one HTML page that needs nothing else: pictures inside, no network, no script."""
+"""One HTML page that needs nothing else: pictures inside, no network, no script."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from alexnet_tf import runs
-from alexnet_tf.studies.plots import Picture
-from alexnet_tf.studies.tables import TextTable
+from alexnet_tf.pages.picture import Picture
+from alexnet_tf.pages.table import TextTable
+from alexnet_tf.runs import RunError, write_text
 
-TEMPLATE = "report.html.j2"
+TEMPLATE = "page.html.j2"
+PLOTS = "plots"
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Link:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """What a report says, in the order of the page.
+    """What a page says, in its order.
 
     Args:
         title: Heading of the page.
@@ -55,16 +57,26 @@ class Page:
 def render(page: Page) -> str:
     """The page as HTML; every text in it is escaped."""
     environment = Environment(
-        loader=PackageLoader("alexnet_tf.studies"),
+        loader=PackageLoader("alexnet_tf.pages"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    pictures = [(picture, _data_uri(picture.svg())) for picture in page.pictures]
-    return environment.get_template(TEMPLATE).render(page=page, pictures=pictures)
+    return environment.get_template(TEMPLATE).render(page=page)
 
 
-def _data_uri(svg: bytes) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
+def write_page(page: Page, path: Path) -> None:
+    """Write the page, and its pictures as files into the folder `plots` beside it; each atomically.
+
+    Raises:
+        RunError: If the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for picture in page.pictures:
+            picture.save(path.parent / PLOTS)
+        write_text(path, render(page))
+    except OSError as error:
+        raise RunError(f"{path.parent}: cannot be written ({error.strerror})") from error

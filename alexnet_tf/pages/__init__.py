@@ -1,0 +1,20 @@
+"""Pages: HTML that stands alone, its pictures and tables, and the same tables on the terminal. No TensorFlow."""
+
+from alexnet_tf.pages.page import Link, Page, render, write_page
+from alexnet_tf.pages.picture import COLOURS, GREY, STYLE, WIDTH, Picture
+from alexnet_tf.pages.table import TextTable, print_table, rich_table
+
+__all__ = [
+    "COLOURS",
+    "GREY",
+    "STYLE",
+    "WIDTH",
+    "Link",
+    "Page",
+    "Picture",
+    "TextTable",
+    "print_table",
+    "render",
+    "rich_table",
+    "write_page",
+]
