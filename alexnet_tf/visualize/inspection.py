@@ -80,7 +80,7 @@ def inspect_data(
             done += 1
             told(done, total)
     page = Page(
-        title=f"The data set {source.name}",
+        title=f"The data set {_title(config)}",
         answers=[*(_sentence(split, source.class_names) for split in splits), *_duplicate_sentences(splits)],
         pictures=[
             contact_sheet(source, config.augment, seed=config.seed, samples=samples, draws=draws),
@@ -96,6 +96,12 @@ def inspect_data(
     )
     write_page(page, out / "index.html")
     return page
+
+
+def _title(config: Config) -> str:
+    """The set's name; of a folder that too."""
+    folder = config.data.dir if config.data.name in ("folder", "prepared") else None
+    return Path(folder).resolve().name if folder else config.data.name
 
 
 def _examples(source: data.DataSource, split: str, limit: int) -> tf.data.NumpyIterator:
@@ -195,7 +201,7 @@ def _class_picture(splits: list[_Split], class_names: list[str]) -> Picture:
     counts = {split.name: np.bincount(split.labels, minlength=len(class_names)) for split in splits}
     with mpl.rc_context(STYLE):
         if len(class_names) <= NAMED_CLASSES:
-            figure = Figure(figsize=(WIDTH, 1 + 0.3 * len(class_names)))
+            figure = Figure(figsize=(WIDTH, 1.3 + 0.3 * len(class_names)), layout="constrained")
             ax = figure.subplots()
             height = 0.8 / len(splits)
             for index, (name, values) in enumerate(counts.items()):
@@ -208,7 +214,7 @@ def _class_picture(splits: list[_Split], class_names: list[str]) -> Picture:
             ax.grid(visible=False, axis="y")
             ax.set_xlabel("Images")
         else:
-            figure = Figure(figsize=(WIDTH, 3))
+            figure = Figure(figsize=(WIDTH, 3), layout="constrained")
             ax = figure.subplots()
             for index, (name, values) in enumerate(counts.items()):
                 ax.plot(
@@ -230,7 +236,7 @@ def _size_picture(splits: list[_Split]) -> list[Picture]:
     if len(set(sizes)) < 2:
         return []
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, WIDTH))
+        figure = Figure(figsize=(WIDTH, WIDTH), layout="constrained")
         ax = figure.subplots()
         for index, split in enumerate(splits):
             widths, heights = zip(*split.sizes, strict=True)
