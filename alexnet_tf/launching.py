@@ -9,13 +9,14 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from alexnet_tf.config import Config, ConfigError, from_run, to_yaml
 from alexnet_tf.config.schema import StrategyConfig
 from alexnet_tf.processes import GPUS, NOTICE, THREADS, Children, death, handling, last_line, visible_gpus
-from alexnet_tf.runs import CONFIG, STOPPED, RunError, RunFolder, State, Stopped, is_locked
+from alexnet_tf.runs import CONFIG, STOPPED, RunError, RunFolder, State, Stopped, WriteError, is_locked
 
 CLUSTER = "TF_CONFIG"
 """The variable in which TensorFlow looks for a worker's place among the others."""
@@ -50,7 +51,8 @@ def train_in_workers(config: Config, overrides: Sequence[str]) -> RunFolder:
         Stopped: If SIGINT or SIGTERM came; the state is saved.
     """
     environments = _environments(_strategy(config, overrides))
-    there = config.run_dir is not None and Path(config.run_dir).is_dir()
+    target = Path(config.run_dir) if config.run_dir else None
+    others = {path.name for path in target.iterdir()} if target and target.is_dir() else None
     if config.resume:
         folder, changes = RunFolder.open(config.resume), changes_on_resume(overrides)
     else:
@@ -69,29 +71,45 @@ def train_in_workers(config: Config, overrides: Sequence[str]) -> RunFolder:
             return folder
         raise Stopped(folder, folder.status().get("step", 0))
     if failed:
-        _raise_failure(folder, failed, new=not config.resume, there=there)
+        index, code = next(iter(failed.items()))  # what others said after it is only that they miss it
+        line = last_line(_log(folder, index)).removeprefix("alexnet: ")
+        if code == WRONG_USE:
+            if not config.resume:
+                _undo(folder, others)
+            raise ConfigError(line)
+        _raise_failure(folder, index, code, line)
     if STOPPED in codes.values():
         raise Stopped(folder, folder.status().get("step", 0))
     return folder
 
 
-def _raise_failure(folder: RunFolder, failed: dict[int, int], *, new: bool, there: bool) -> None:
-    """Say which worker failed first and why; what others said after it is only that they miss it."""
-    index, code = next(iter(failed.items()))
-    line = last_line(_log(folder, index)).removeprefix("alexnet: ")
-    if code == WRONG_USE:
-        if new and not folder.checkpoints():
-            shutil.rmtree(folder.path)
-            if there:
-                folder.path.mkdir()
-        raise ConfigError(line)
+def _undo(folder: RunFolder, others: Collection[str] | None) -> None:
+    """Take a new run's folder away if it was never trained; what else was in it stays.
+
+    Args:
+        folder: The run.
+        others: Names of what was there before; None where there was no folder.
+    """
+    if folder.status()["state"] != State.pending or is_locked(folder.path):
+        return
+    if others is None:
+        shutil.rmtree(folder.path)
+        return
+    for path in folder.path.iterdir():
+        if path.name not in others:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _raise_failure(folder: RunFolder, index: int, code: int, line: str) -> None:
+    """Say which worker failed first and why."""
     reason = f"worker {index}: {line}"
     if code == HUNG:
         reason = f"worker {index} did not end within {ENDED_SECONDS:g} s of the others"
     elif code < 0:
         reason = f"worker {index} was {death(code, _log(folder, index))}"
     if not is_locked(folder.path):  # else another process trains this run
-        folder.write_status(State.failed, reason=reason)
+        with contextlib.suppress(WriteError):  # the worker's own reason must still be seen
+            folder.write_status(State.failed, reason=reason)
     if GO_ON not in reason:  # else the worker said so itself
         reason = f"{reason}; {GO_ON}{folder.path}"
     raise RunError(reason)
@@ -153,12 +171,19 @@ def _run(
     workers: list[subprocess.Popen[bytes]] = []
     with handling(children.forward), contextlib.ExitStack() as stack, _ended_at_last(workers):
         for index, environment in enumerate(environments):
-            log = stack.enter_context(_log(folder, index).open("ab"))
+            log = stack.enter_context(_opened(_log(folder, index)))
             worker = stack.enter_context(children.start(folder.path, environment, log, *changes))
             workers.append(worker)
             stack.enter_context(_shown(index, worker, _log(folder, index), log.tell()))
         codes = _wait(workers)
     return codes, children.received
+
+
+def _opened(log: Path) -> IO[bytes]:
+    try:
+        return log.open("ab")
+    except OSError as error:
+        raise WriteError(log, error) from error
 
 
 @contextlib.contextmanager

@@ -84,7 +84,8 @@ def death(code: int, log: Path) -> str:
     """Why a child ended without saying so: its signal, or the last line that it printed."""
     if code < 0:
         hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-        return f"killed by {signal.Signals(-code).name}{hint}"
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        return f"killed by {name}{hint}"
     return f"exit status {code}: {last_line(log)[:300]}"
 
 

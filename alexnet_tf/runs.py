@@ -66,6 +66,8 @@ IMPORTED = "imported"
 
 LOG = "log.txt"
 """What a sweep's job printed, in its run folder."""
+UMASK = os.umask(0)
+os.umask(UMASK)  # read once: while it is 0, a file of another thread would be open to all
 LOCK_SECONDS = 2.0
 """A lock is waited for so long, because a look at it (`is_locked`) takes it for a moment."""
 NO_LOCKS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
@@ -135,9 +137,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         _flush(temporary)
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # mkstemp makes private files; a run is shared like any other
+        temporary.chmod(0o666 & ~UMASK)  # mkstemp makes private files; a run is shared like any other
         temporary.replace(path)
         _flush(path.parent)  # the new name is on the disk only then
     except BaseException as error:
@@ -238,7 +238,7 @@ def seconds_since(moment: str) -> float:
 def locked(path: Path, message: str, wait: float = LOCK_SECONDS) -> Iterator[None]:
     """Keep other processes out of a folder; the system lets go of it however this process ends.
 
-    Where the file system cannot lock folders nothing is locked.
+    Where the file system has no locks nothing is locked.
 
     Args:
         path: An existing folder.
@@ -248,7 +248,7 @@ def locked(path: Path, message: str, wait: float = LOCK_SECONDS) -> Iterator[Non
     Raises:
         WrongPathError: If another process holds it all that time.
     """
-    handle = os.open(path, os.O_RDONLY)
+    handle = _lock_handle(path)
     deadline = time.monotonic() + wait
     try:
         while not _try_lock(handle):
@@ -263,13 +263,26 @@ def locked(path: Path, message: str, wait: float = LOCK_SECONDS) -> Iterator[Non
 def is_locked(path: Path) -> bool:
     """Whether a process holds a folder that may not even exist."""
     try:
-        handle = os.open(path, os.O_RDONLY)
+        handle = _lock_handle(path)
     except OSError:
         return False
     try:
         return not _try_lock(handle)
     finally:
         os.close(handle)
+
+
+def _lock_handle(path: Path) -> int:
+    """What is locked for a folder: itself, or on NFS, which locks only what is open for writing, a file in it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_UN)
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            os.close(handle)
+            return os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    return handle
 
 
 def _try_lock(handle: int) -> bool:

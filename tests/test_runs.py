@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import json
 import os
 import threading
@@ -220,6 +222,23 @@ def test_a_folder_without_permission(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(RunError, match="cannot be written \\(Permission denied\\)"):
         RunFolder.create(tmp_path / "run", CONFIG, [])
+
+
+def test_a_file_system_that_locks_only_what_is_open_for_writing(tmp_path, monkeypatch):
+    """As NFS does."""
+    flock = runs.fcntl.flock
+
+    def strict(handle, kind):
+        if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flock(handle, kind)
+
+    monkeypatch.setattr(runs.fcntl, "flock", strict)
+    with runs.locked(tmp_path, "busy"):
+        assert runs.is_locked(tmp_path)
+        with pytest.raises(WrongPathError, match="busy"), runs.locked(tmp_path, "busy", wait=0):
+            pass
+    assert not runs.is_locked(tmp_path)
 
 
 def test_status_keeps_what_it_is_not_told(run):

@@ -121,7 +121,8 @@ def _ordered(key: str, section: Any, low: str, high: str) -> None:
 
 def _check_ranges(config: Config) -> None:
     training = config.training
-    _at_least("seed", config.seed, 0)
+    if not 0 <= config.seed < 2**31:  # as far as the masks of dropout go
+        raise ConfigError(f"seed={config.seed}: expected an integer from 0 to {2**31 - 1}")
     _at_least("training.batch_size", training.batch_size, 1)
     _at_least("training.eval_batch_size", training.eval_batch_size, 1)
     _at_least("training.epochs", training.epochs, 1)

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -69,6 +70,13 @@ def list_folder(config: DataConfig) -> tuple[Path, list[str], dict[str, dict[str
     Raises:
         DataError: As `load_folder`, but for what the files hold.
     """
+    try:
+        return _list_folder(config)
+    except OSError as error:
+        raise DataError(f"data.dir: cannot read {error.filename}: {error.strerror}") from error
+
+
+def _list_folder(config: DataConfig) -> tuple[Path, list[str], dict[str, dict[str, list[Path]]]]:
     root = _root(config)
     folders = _split_folders(config, root)
     listed = {name: _class_files(folder) for name, folder in folders.items()}
@@ -80,18 +88,21 @@ def list_folder(config: DataConfig) -> tuple[Path, list[str], dict[str, dict[str
 
 
 def explain_error(error: BaseException, source: DataSource) -> DataError | None:
-    """Name the files behind an error that TensorFlow raised while reading a folder of images.
+    """Name the files behind an error that TensorFlow raised while reading images.
 
-    TensorFlow's decoding error does not say which file it was. This looks for it, by decoding the files of the
-    folder until unreadable ones are found.
+    TensorFlow's decoding error does not say which file of a folder it was. This looks for it, by decoding the files until
+    unreadable ones are found. What `RecordStore` says of its records stands in the error itself.
 
     Returns:
         An error that names the unreadable files, or None if they are all fine or the source has no files.
     """
     if not isinstance(error, tf.errors.OpError):
         return None
-    for split in source.splits.values():
-        if not isinstance(store := split.store, FileStore):
+    if found := re.search(rf"{DataError.__name__}: (.+)", str(error)):
+        return DataError(found[1])
+    stores = {id(split.store): split.store for split in source.splits.values()}  # splits may share one
+    for store in stores.values():
+        if not isinstance(store, FileStore):
             continue
         problems = store.unreadable()
         if problems:

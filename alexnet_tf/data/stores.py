@@ -245,9 +245,16 @@ class RecordStore:
     def read(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the bytes (object [n]) and labels (int32 [n]) of n examples."""
         image_key, label_key = self._keys
-        records = self._records.__getitems__([int(index) for index in ids])
-        data = np.array([record[image_key] for record in records], dtype=object)
-        return data, np.array([record[label_key] for record in records], np.int32)
+        try:
+            records = self._records.__getitems__([int(index) for index in ids])
+            data = np.array([record[image_key] for record in records], dtype=object)
+            return data, np.array([record[label_key] for record in records], np.int32)
+        except (ValueError, TypeError, LookupError, RuntimeError, OSError) as error:  # ArrayRecord's, TFDS's
+            said = " ".join(str(error).split())[:200] or type(error).__name__
+            raise DataError(
+                f"cannot read the records {ids.min()} to {ids.max()}: {said}. Of a set that `alexnet prepare` has written "
+                f"`alexnet prepare --verify` names the damaged files"
+            ) from error
 
     def examples(self, ids: tf.data.Dataset) -> tf.data.Dataset:
         """Turn scalar ids into (image, label, id)."""

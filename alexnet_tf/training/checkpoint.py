@@ -227,6 +227,7 @@ class Keeper:
             write_atomic(self.folder / BEST, lambda stream: stream.write(path.read_bytes()))
         else:
             temporary.replace(self.folder / BEST)
+            temporary.unlink(missing_ok=True)  # where both are names of one file, renaming does nothing
 
 
 def _write_error(path: Path, error: OSError) -> WriteError:

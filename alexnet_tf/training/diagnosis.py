@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
+from alexnet_tf import data
 from alexnet_tf.config import Config
 from alexnet_tf.evaluation import cross_entropy, distribute
 from alexnet_tf.model import mask_scope
@@ -27,6 +28,21 @@ SEVERAL_WORKERS = (
     "strategy.local_workers=null"
 )
 """What takes the place of an origin where steps would have to be repeated by all workers together."""
+
+
+def explain_origin(loop: "Loop") -> str:
+    """Say where the first number was not finite, or why that is unknown; see `find_origin`."""
+    if loop.team.count > 1:
+        return SEVERAL_WORKERS
+    try:
+        return find_origin(loop)
+    except (
+        tf.errors.OpError,
+        MemoryError,
+        data.DataError,
+        RunError,
+    ) as error:  # it needs more memory than training
+        return f"the layer is unknown, as repeating the steps failed ({' '.join(str(error).split())[:80]})"
 
 
 def find_origin(loop: "Loop") -> str:

@@ -1,5 +1,7 @@
 """The loop: epochs of steps, and what happens between them."""
 
+import hashlib
+import json
 import math
 import os
 import time
@@ -12,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import data, runs
-from alexnet_tf.config import Config, checkpoint_interval
+from alexnet_tf.config import Config, checkpoint_interval, to_dict
 from alexnet_tf.evaluation import Evaluator, Scores, distribute
 from alexnet_tf.runs import RunError, RunFolder, State, Stopped, Table
 from alexnet_tf.training import checkpoint, diagnosis
@@ -22,6 +24,16 @@ from alexnet_tf.training.signals import StopSignal
 from alexnet_tf.training.step import TrainStep
 from alexnet_tf.training.workers import Team
 
+OWN_TO_A_MACHINE = (
+    "run_dir",
+    "resume",
+    "init_from",
+    "data.dir",
+    "training.progress",
+    "training.intra_threads",
+    "training.inter_threads",
+)
+"""Keys in which the workers of a run may differ."""
 STATUS_SECONDS = 3.0
 """`status.json` is written at most this often within an epoch."""
 
@@ -106,6 +118,7 @@ class Loop:
             self.start = self.capture()
         self.follow_schedule()  # before any callback, which may set another rate
         self._start_together()
+        self.team.begin(self.counters.step)
         self.saved_at = time.perf_counter()
         with self.stop_signal, self.team.watchdog, self.keeper:
             self.callbacks.on_train_begin()
@@ -119,12 +132,32 @@ class Loop:
         self.finish()
 
     def _start_together(self) -> None:
-        """Wait for workers that have more to prepare, and see that all go on from the same checkpoint."""
+        """Wait for workers that have more to prepare, and see that all train the same from the same checkpoint."""
+        if self.team.count > 1:
+            self._compare_workers()
         step = self.counters.step
         if self.team.sum([step])[0] != step * self.team.count:
             raise RunError(
                 f"{self.run.path}: the workers do not all find the checkpoint of step {step} there; expected the run "
                 f"on a file system that they share"
+            )
+
+    def _compare_workers(self) -> None:
+        """Raise `RunError` where a worker has other examples or another config, but for what belongs to its machine."""
+        config = to_dict(self.config)
+        for path in OWN_TO_A_MACHINE:
+            *sections, key = path.split(".")
+            (config[sections[0]] if sections else config).pop(key)
+        own = json.dumps([self.source.fingerprint, config], sort_keys=True, default=str)
+        digest = hashlib.sha256(own.encode()).hexdigest()
+        differs = digest != self.team.from_chief(digest)
+        found = self.team.sum(
+            [float(differs and index == self.team.index) for index in range(self.team.count)]
+        )
+        if found.any():
+            raise RunError(
+                f"worker {int(found.argmax())} has other data or another config than worker 0. Expected the same command "
+                f"and the same files for all"
             )
 
     def finished(self) -> bool:
@@ -171,6 +204,8 @@ class Loop:
         self.keeper.check()
         if self._due("probe"):
             self.probe()
+        if self.counters.stop_reason:
+            return  # the epoch's end follows at once, and a run that goes on from here would not come to it
         by_the_clock = self.interval is not None and self.interval[1] == "minute"
         if (met or not by_the_clock) and self._due("checkpoint"):
             self.save()
@@ -234,6 +269,7 @@ class Loop:
 
     def finish(self) -> None:
         """Write the final model and the status."""
+        self._save_tables()  # without a single epoch nothing else has
         if self.team.chief:
             self._write_model()
         self._write_status(State.finished, reason=self.counters.stop_reason or f"{self.epoch} epochs done")
@@ -324,7 +360,7 @@ class Loop:
         self.keeper.settle()
         message = f"{what} became {value} in epoch {self.epoch} by step {self.counters.step}"
         rate = self.learning_rate()
-        origin = diagnosis.find_origin(self) if self.team.count == 1 else diagnosis.SEVERAL_WORKERS
+        origin = diagnosis.explain_origin(self)
         return DivergedError(
             f"{message}; {origin}: try a smaller optimizer.lr (now {rate:g}) or a warm-up (schedule.warmup_epochs); "
             f"{checkpoint.kept(self.run)}"
@@ -424,7 +460,10 @@ class Loop:
                 f"{path}: the data has changed since it was written (data={self.source.name}); cannot go on"
             )
         checkpoint.restore(self.variables(), content, path)
-        self.counters = Counters(**content.state["counters"])
+        try:
+            self.counters = Counters(**content.state["counters"])
+        except TypeError as error:
+            raise RunError(f"{path}: was written by another version of alexnet_tf; cannot go on") from error
         if changed:
             self.counters.stop_reason = None
         self.schedule.restore(content.state["schedule"])

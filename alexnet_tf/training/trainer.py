@@ -106,7 +106,8 @@ def train(
         plan = (_plan_fit if fits else _plan_loop)(config, source, strategy, team, folder, callbacks)
     # What refuses to go on with a run must leave that run's status alone.
     ours = folder is None and team.chief
-    folder = folder or _new_folder(config, overrides, team)
+    with _in_one_line(config, source, team):
+        folder = folder or _new_folder(config, overrides, team)
     with _lock(folder, team):
         try:
             with _in_one_line(config, source, team, folder):
@@ -144,7 +145,8 @@ def _in_one_line(
         known: Exception | None = diagnosis.out_of_memory(error, config)
         if known is None and isinstance(error, WriteError) and folder is not None:
             known = RunError(f"{error}; {checkpoint.kept(folder)}")
-        if known := known or data.explain_error(error, source) or explain_error(error, team):
+        # First the workers: of the others a worker that is gone makes any operation fail, and reading all files takes long.
+        if known := known or explain_error(error, team) or data.explain_error(error, source):
             raise known from error
         raise
 
@@ -160,11 +162,19 @@ def _note_failure(folder: RunFolder, error: BaseException) -> None:
 def _new_folder(config: Config, overrides: Sequence[str], team: Team) -> RunFolder:
     """The chief makes it, and the others hear where it is."""
     if not team.chief:
-        return RunFolder(Path(team.from_chief("")))
-    folder = RunFolder.new(
-        config.run_dir, f"{config.model.name}_{config.data.name}", to_yaml(config), overrides
-    )
-    team.from_chief(str(folder.path.absolute()) if team.count > 1 else "")
+        status, _, text = team.from_chief("").partition(" ")
+        if int(status):
+            raise ConfigError(text) if int(status) == ConfigError.exit_status else RunError(text)
+        return RunFolder(Path(text))
+    try:
+        name = f"{config.model.name}_{config.data.name}"
+        folder = RunFolder.new(config.run_dir, name, to_yaml(config), overrides)
+    except (ConfigError, RunError) as error:
+        if team.count > 1:
+            team.from_chief(f"{error.exit_status} {error}")
+        raise
+    if team.count > 1:
+        team.from_chief(f"0 {folder.path.absolute()}")
     return folder
 
 
@@ -194,11 +204,15 @@ def _resumed(path: str, changes: Sequence[str]) -> tuple[RunFolder, Config]:
         )
     for text in changes:
         key = text.partition("=")[0].lstrip("+")
-        if not key.startswith(RESUMABLE):
+        if not key.startswith(RESUMABLE) or key.endswith(".name"):
             raise ConfigError(
                 f"{key}: resume={path} goes on with the run's own config. Expected only keys that leave it the same "
                 f"run: {', '.join(RESUMABLE)}"
             )
+    if finished and not folder.checkpoints():
+        raise ConfigError(
+            f"resume={path}: has finished and kept no checkpoint to go on from. Expected init_from={path} to start from it"
+        )
     return folder, from_run(file, stored, changes)
 
 

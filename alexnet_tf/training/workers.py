@@ -1,5 +1,6 @@
 """The workers of one run: how they find each other, what they agree on, and how they end when one is gone."""
 
+import contextlib
 import functools
 import json
 import os
@@ -19,6 +20,8 @@ from alexnet_tf.data import Share
 from alexnet_tf.launching import CLUSTER
 from alexnet_tf.runs import RunError
 
+LAST_SECONDS = 5.0
+"""For the last word of a process that ends itself."""
 MEETING_SECONDS = 0.2
 """Workers read their sums and ask each other whether to stop about so often, and all after the same step."""
 MEETING_STEPS = 100
@@ -54,13 +57,20 @@ def _check_cluster(text: str) -> None:
         content = json.loads(text)
         jobs, task = content["cluster"], content["task"]
         known = set(jobs) <= {"chief", "worker"}
-        here = jobs[task["type"]][int(task["index"])]
-    except (ValueError, TypeError, LookupError):
-        known, here = False, None
-    if not known or not isinstance(here, str) or ":" not in here:
+        here = task["index"] in range(len(jobs[task["type"]]))
+        addresses = [address for job in jobs.values() for address in job]
+        known = known and here and all(_is_address(address) for address in addresses)
+    except (ValueError, TypeError, LookupError, AttributeError):
+        known = False
+    if not known:
         raise ConfigError(
             f"{CLUSTER}={text}: expected addresses of workers and this one's place, as {EXAMPLE}"
         )
+
+
+def _is_address(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isdecimal() and 0 < int(port) < 2**16
 
 
 class _Slurm(tf.distribute.cluster_resolver.SlurmClusterResolver):
@@ -163,6 +173,10 @@ class Team:
         )
         return summed.astype(np.uint8).tobytes().rstrip(b"\0").decode()
 
+    def begin(self, step: int) -> None:
+        """Begin to measure how long steps take."""
+        self._met_at, self._met_step = time.perf_counter(), step
+
     def meets(self, step: int, last: float) -> bool:
         """Whether the sums are read after a step, when that was done last at the time `last`."""
         if self.count == 1:
@@ -176,8 +190,9 @@ class Team:
         now = time.perf_counter()
         mine = (now - self._met_at) / max(1, step - self._met_step)
         flags, seconds = self.sum([float(flag), mine])
-        steps = int(MEETING_SECONDS * self.count / max(seconds, 1e-9))
-        self._next_step = step + min(MEETING_STEPS, max(1, steps))
+        if step != self._met_step:  # asked again after the same step, there is nothing to measure
+            steps = int(MEETING_SECONDS * self.count / max(seconds, 1e-9))
+            self._next_step = step + min(MEETING_STEPS, max(1, steps))
         self._met_at, self._met_step = now, step
         return bool(flags)
 
@@ -233,8 +248,14 @@ class Watchdog:
             if what is not None and time.monotonic() - self._since > seconds:
                 reason = f"{what} for more than strategy.timeout_seconds={seconds:g}"
                 print(f"alexnet: {reason}", file=sys.stderr, flush=True)
-                self.on_end(reason)
+                last = threading.Thread(target=self._say, args=(reason,), daemon=True)
+                last.start()  # in a thread, as it may wait for the same disk that all wait for
+                last.join(LAST_SECONDS)
                 os._exit(1)
+
+    def _say(self, reason: str) -> None:
+        with contextlib.suppress(OSError, RunError):
+            self.on_end(reason)
 
 
 def explain_error(error: BaseException, team: Team) -> RunError | None:

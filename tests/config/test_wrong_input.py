@@ -18,6 +18,7 @@ TABLE = "data=imagenette model=alexnet augment=code2012 optimizer=code2012 sched
 
 # Overrides, and what the one line must hold: the key, and what was expected or the choices there are.
 WRONG = [
+    ("seed=3000000000", ["seed=3000000000", "expected an integer from 0 to 2147483647"]),
     ("model.activaton=relu", ["model.activaton", "no such key", "num_classes", "did you mean activation?"]),
     ("+model.droput=1", ["droput", "no such key", "input_size", "activation"]),
     ("++model.stages.conv1.unts=3", ["unts", "no such key", "kernel", "did you mean units?"]),
@@ -70,7 +71,7 @@ WRONG = [
     ("augment.resize.method=best", ["augment.resize.method=best", "bilinear, bicubic"]),
     ("model.stages.conv1.order=[activation,pooling]", ["model.stages.conv1.order=pooling", "activation, norm, map_norm, pool"]),
     # ranges
-    ("seed=-1", ["seed=-1", "at least 0"]),
+    ("seed=-1", ["seed=-1", "expected an integer from 0 to 2147483647"]),
     ("optimizer.lr=0", ["optimizer.lr=0", "more than 0"]),
     ("optimizer.lr=nan", ["optimizer.lr=nan", "finite"]),
     ("optimizer.momentum=1", ["optimizer.momentum=1", "0 to below 1"]),

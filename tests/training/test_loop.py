@@ -276,6 +276,38 @@ def test_the_probe_ends_the_run(run, tmp_path):
     assert probe["loss"].iloc[-1] == pytest.approx(scores(done, "train")[0], rel=1e-5)
 
 
+def test_a_run_that_the_probe_ends_is_whole_whatever_comes_then(run, tmp_path):
+    values = ("training.epochs=50", "training.probe.every=7", "training.probe.stop_below=0.5")
+    values = (*values, "training.deterministic=true", "training.checkpoint_every=1 step")
+    alone = run(tmp_path / "alone", *values)
+    last = alone.status()["step"]
+    assert last % STEPS  # in the midst of an epoch
+    kill = Kill(signal.SIGTERM, last // STEPS, last % STEPS - 1)
+    done = run(tmp_path / "signalled", *values, callbacks=[kill])
+    assert done.status()["state"] == "finished"
+    assert (done.path / "metrics.csv").read_bytes() == (alone.path / "metrics.csv").read_bytes()
+    steps = [int(path.stem.split("-")[1]) for path in alone.checkpoints()]
+    assert steps[-1] == last  # of the epoch's end, with its rows
+    content = checkpoint.load(alone.checkpoints()[-1])
+    assert [str(last), "validation"] in [row[1:3] for row in content.state["metrics"]]
+
+
+def test_the_probe_before_the_first_step_may_end_it_too(run, tmp_path):
+    done = run(tmp_path / "run", "training.probe.every=3", "training.probe.stop_below=1")
+    assert done.status()["step"] == 0
+    assert list(done.metrics()["split"]) == ["probe"]
+
+
+def test_a_finished_run_without_checkpoints_is_not_begun_anew(run, resume, tmp_path):
+    done = run(tmp_path / "run", "training.epochs=1", "training.checkpoint_every=never")
+    before = (done.path / "metrics.csv").read_bytes()
+    with pytest.raises(
+        ConfigError, match=r"has finished and kept no checkpoint to go on from. Expected init_from="
+    ):
+        resume(done.path, "training.epochs=2")
+    assert (done.path / "metrics.csv").read_bytes() == before
+
+
 def test_early_stopping(run, tmp_path):
     values = ("training.epochs=9", "optimizer.lr=1e-12", "training.early_stopping.patience=2")
     done = run(tmp_path / "run", *values)

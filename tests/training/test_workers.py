@@ -17,10 +17,11 @@ import pytest
 import tensorflow as tf
 from equal_runs import differences, table
 
+from alexnet_tf import launching
 from alexnet_tf.config import ConfigError, compose
 from alexnet_tf.inference import Run
 from alexnet_tf.launching import CLUSTER, FAILED_SECONDS, _free_addresses
-from alexnet_tf.runs import RunFolder
+from alexnet_tf.runs import RunFolder, State
 from alexnet_tf.training import DivergedError, checkpoint, train, workers
 
 VALUES = (
@@ -146,6 +147,60 @@ def test_the_watchdog_ends_what_takes_too_long(monkeypatch, capsys) -> None:
     assert ended[0] == 1
     assert reasons[0] == "reading a batch for more than strategy.timeout_seconds=0.2"
     assert f"alexnet: {reasons[0]}\n" in capsys.readouterr().err
+
+
+def test_the_watchdog_ends_the_process_whatever_its_last_word_does(monkeypatch, capsys) -> None:
+    ended = []
+    monkeypatch.setattr(workers.os, "_exit", ended.append)
+    monkeypatch.setattr(workers, "LAST_SECONDS", 0.1)
+    for last_word in (refuse, lambda _: time.sleep(1)):
+        ended.clear()
+        with workers.Watchdog(0.1) as watchdog:
+            watchdog.on_end = last_word
+            watchdog.doing("reading a batch")
+            deadline = time.monotonic() + 20
+            while not ended and time.monotonic() < deadline:
+                time.sleep(0.02)
+        assert ended[0] == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def refuse(_: str) -> None:
+    raise OSError("the disk is full")
+
+
+def test_workers_meet_as_often_as_their_steps_take(monkeypatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(workers.time, "perf_counter", lambda: clock[0])
+    team = workers.Team(tf.distribute.get_strategy(), 1.0)
+    monkeypatch.setattr(team, "count", 2)
+    monkeypatch.setattr(team, "sum", lambda values: 2 * np.asarray(values))
+    team.begin(40)  # a run that goes on
+    clock[0] = 1.0
+    assert not team.any(False, 41)
+    clock[0] = 1.001
+    assert not team.any(False, 41)  # at the end of an epoch they ask twice
+    assert team.meets(42, 0.0)
+    clock[0] = 1.003  # steps of two milliseconds
+    team.any(False, 42)
+    assert not team.meets(43, 0.0)
+    assert team.meets(142, 0.0)
+
+
+def test_what_was_in_the_folder_stays_when_a_new_run_is_taken_away(tmp_path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    folder = RunFolder.create(tmp_path / "mine", "a: 1", [])
+    (folder.path / "worker-0.log").write_text("...")
+    launching._undo(folder, {"thesis.txt"})
+    assert [path.name for path in folder.path.iterdir()] == ["thesis.txt"]
+    folder = RunFolder.create(tmp_path / "new", "a: 1", [])
+    folder.write_status(State.running)
+    launching._undo(folder, None)
+    assert folder.path.exists()  # it has been trained
+    folder.write_status(State.pending)
+    launching._undo(folder, None)
+    assert not folder.path.exists()
 
 
 @pytest.mark.parametrize(
@@ -400,10 +455,15 @@ def test_workers_whose_parent_is_killed_save_and_stop(tmp_path) -> None:
 
 
 @pytest.mark.slow
-def test_wrong_use_that_only_workers_find_leaves_nothing(tmp_path, alexnet) -> None:
+@pytest.mark.parametrize("there", [False, True])
+def test_wrong_use_that_only_workers_find_leaves_nothing(tmp_path, alexnet, there) -> None:
+    if there:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "thesis.txt").write_text("x")
     done = alexnet("train", *LAUNCH, *VALUES, "data.train_examples=40", "run_dir=run")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
         "alexnet: training.batch_size must be 1 to 40, the training examples of digits. Received 64."
     )
-    assert not (tmp_path / "run").exists()
+    assert [path.name for path in tmp_path.glob("run/*")] == ["thesis.txt"] * there
+    assert (tmp_path / "run").exists() is there
