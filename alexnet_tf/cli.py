@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -17,6 +18,7 @@ import typer
 if TYPE_CHECKING:
     from alexnet_tf.config import Config
 
+SAID_SECONDS = 60.0
 FAILED, WRONG_USE, STOPPED, INTERRUPTED = 1, 2, 75, 130
 """Exit statuses; others come with the errors, such as 75 stopped by a signal after saving."""
 
@@ -170,9 +172,12 @@ def prepare(
     part, parts = _part(shard)
     config = None if verify else compose(overrides or [])
     _import_tensorflow()
+    import tensorflow_datasets  # noqa: F401 - now: while it is imported nothing else can be, such as by the bar's thread
+
     from alexnet_tf import data
 
-    with _counted("pictures") as told:
+    again = "nothing is changed" if verify else "what is finished stays, and the same command goes on"
+    with _counted("pictures", again) as told:
         if config is None:
             print(f"{out}: {data.verify_prepared(out, told):,} pictures, every one as it was written")
             return
@@ -200,7 +205,7 @@ def inspect(
     from alexnet_tf.visualize import inspect_data
 
     folder = out or Path("inspections") / config.data.name.replace("/", "_")
-    with _counted("images") as told:
+    with _counted("images", "the same command begins anew") as told:
         page = inspect_data(config, folder, samples=samples, limit=limit, told=told)
     for answer in page.answers:
         print(answer)
@@ -220,8 +225,8 @@ def _part(shard: str | None) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _counted(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for what is counted, with its rate and the time left; in a file a line now and then."""
+def _counted(what: str, stopped: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for what is counted, with its rate and the time left; where no terminal is, a line every minute."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -240,13 +245,19 @@ def _counted(what: str) -> Iterator[Callable[[int, int], None]]:
         with handling(stop), bar:
             task = bar.add_task(what, total=None, rate="")
 
+            said = time.monotonic()
+
             def told(done: int, total: int) -> None:
+                nonlocal said
+                if not console.is_terminal and time.monotonic() - said > SAID_SECONDS:
+                    said = time.monotonic()
+                    print(f"{done:,} of {total:,} {what}", flush=True)
                 speed = bar.tasks[task].speed
                 bar.update(task, completed=done, total=total, rate=f"{speed:,.0f}/s" if speed else "")
 
             yield told
     except KeyboardInterrupt:
-        _fail("stopped; what is finished stays, and the same command goes on", STOPPED)
+        _fail(f"stopped; {stopped}", STOPPED)
 
 
 @app.command("import-weights")

@@ -30,11 +30,13 @@ class Original:
         name: Its file name, for messages and for the record.
         label: Its class.
         data: The file's bytes.
+        problem: Why it cannot be read; then there are none.
     """
 
     name: str
     label: int
     data: bytes
+    problem: str | None = None
 
 
 class Listing(ABC):
@@ -98,7 +100,11 @@ class _Files(Listing):
 
     def read(self, start: int, end: int) -> Iterator[Original]:
         for path, label in self._files[start:end]:
-            yield Original(path.relative_to(self._root).as_posix(), label, path.read_bytes())
+            name = path.relative_to(self._root).as_posix()
+            try:
+                yield Original(name, label, path.read_bytes())
+            except OSError as error:
+                yield Original(name, label, b"", error.strerror or str(error))
 
 
 def _folder(config: DataConfig) -> Originals:
@@ -108,11 +114,19 @@ def _folder(config: DataConfig) -> Originals:
         for split, classes in listed.items()
     }
     identity = {
-        split: [[path.relative_to(root).as_posix(), path.stat().st_size] for path, _ in found]
+        split: [[path.relative_to(root).as_posix(), _size(path)] for path, _ in found]
         for split, found in files.items()
     }
     splits: dict[str, Listing] = {split: _Files(root, found) for split, found in files.items()}
     return Originals(config.name, class_names, splits, fingerprint(class_names, identity))
+
+
+def _size(path: Path) -> int | None:
+    """A file's bytes; None where it cannot be read."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 # ---------------------------------------------------------------------------------------- ILSVRC's archives
@@ -228,13 +242,18 @@ class _Examples(Listing):
         self._prepared, self._split = prepared, split
 
     def read(self, start: int, end: int) -> Iterator[Original]:
+        classes = len(self._prepared.class_names)
         for name, label, data in stream_prepared(self._prepared, self._split, start, end):
-            yield Original(name, label, data)
+            problem = None if 0 <= label < classes else f"its label {label} is none of the {classes} classes"
+            yield Original(name, label, data, problem)
 
 
 def _tfds(config: DataConfig) -> Originals:
     prepared = open_prepared(config)
     wanted = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
+    for name, split in wanted.items():
+        if split is not None and not re.fullmatch(r"\w+", split):
+            raise DataError(f"data.{name}_split={split}: expected the name of a whole split")
     counts = {
         name: (split, prepared.info(split, f"{name}_split").num_examples)
         for name, split in wanted.items()

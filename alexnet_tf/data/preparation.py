@@ -10,12 +10,15 @@ made again. The folder is a data set of TFDS's too (`tfds.builder_from_directory
     prepared.json        all of the above in one file, written last: with it the set is whole
 """
 
+import contextlib
 import functools
 import hashlib
 import io
 import json
 import logging
 import os
+import re
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,6 +34,7 @@ from alexnet_tf.config.schema import DataConfig, OnError
 from alexnet_tf.data.geometry import crop_center, resize_shorter
 from alexnet_tf.data.headers import stream_problem
 from alexnet_tf.data.originals import Original, Originals, find_originals
+from alexnet_tf.data.prepared import data_root
 from alexnet_tf.data.shards import FORMAT, PLAN, STATISTICS, WHOLE_SET, whole_set
 from alexnet_tf.data.statistics import Sums
 from alexnet_tf.data.stores import DataError, decode, error_reason
@@ -100,8 +104,14 @@ class Plan:
         """Whether a shard is there."""
         try:
             size = json.loads(self.record(shard).read_text())["bytes"]
-            return (self.folder / shard.file).stat().st_size == size
-        except FileNotFoundError:
+            whole = (self.folder / shard.file).stat().st_size == size
+            return whole and (shard.split != "train" or _sums(self, shard).stat().st_size > 0)
+        except (
+            FileNotFoundError,
+            ValueError,
+            LookupError,
+            TypeError,
+        ):  # or its record is damaged: make it again
             return False
 
 
@@ -112,9 +122,37 @@ def make_plan(config: DataConfig, folder: Path, recipe: Recipe) -> Plan:
         DataError: The originals are not there, or the folder holds something else.
     """
     originals = find_originals(config)
+    empty = [name for name, listing in originals.splits.items() if not listing.count]
+    if empty:
+        raise DataError(
+            f"data={config.name}: the {empty[0]} split has no pictures. Expected some in every split"
+        )
+    if config.name == "folder" and folder.resolve().is_relative_to(data_root(config).resolve()):
+        raise DataError(f"--out {folder}: expected a folder outside data.dir, whose folders are classes")
     made = Plan(folder, originals, recipe, config, list(_divide(originals, recipe)))
-    _agree(made)
+    with _in_one_line(folder):
+        _agree(made)
     return made
+
+
+@contextlib.contextmanager
+def _in_one_line(folder: Path) -> Iterator[None]:
+    """Turn what a disk, or too little memory, does into one line.
+
+    Raises:
+        PrepareError: With the reason.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise PrepareError(
+            f"{folder}: out of memory ({error}); try a smaller --size, --records or --workers"
+        ) from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: ArrayRecord's
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
+        raise PrepareError(
+            f"{folder}: cannot be written ({reason}); what is finished stays, the same command goes on"
+        ) from error
 
 
 def prepare(
@@ -139,8 +177,13 @@ def prepare(
 
     Raises:
         PrepareError: A picture cannot be read and `data.on_error` is `fail`.
-        OSError: Something cannot be written; what is finished stays.
+            Or something cannot be written; what is finished stays.
     """
+    with _in_one_line(plan.folder):
+        return _prepare(plan, part, parts, workers, told)
+
+
+def _prepare(plan: Plan, part: int, parts: int, workers: int, told: Callable[[int, int], None]) -> bool:
     own = plan.shards[part::parts]
     total = sum(shard.end - shard.start for shard in own)
     (plan.folder / SHARDS).mkdir(parents=True, exist_ok=True)
@@ -170,22 +213,30 @@ def _divide(originals: Originals, recipe: Recipe) -> Iterator[Shard]:
     for split, listing in originals.splits.items():
         count = -(-listing.count // size)
         for index in range(count):
-            file = f"{originals.name.replace('/', '_')}-{split}.array_record-{index:05d}-of-{count:05d}"
+            file = f"{_file_name(originals)}-{split}.array_record-{index:05d}-of-{count:05d}"
             yield Shard(file, split, index * size, min((index + 1) * size, listing.count))
+
+
+def _file_name(originals: Originals) -> str:
+    """The set's name as TFDS takes it in names of files: without the signs of versions and configs."""
+    return re.sub(r"\W", "_", originals.name)
 
 
 def _agree(made: Plan) -> None:
     """Enter the plan in the folder, or refuse a folder with another one."""
     path, content = made.folder / PLAN, made.content()
     if not path.exists():
-        if made.folder.exists() and any(made.folder.iterdir()):
+        made.folder.mkdir(parents=True, exist_ok=True)
+        others = [item.name for item in made.folder.iterdir() if not item.name.startswith(".")]
+        if set(others) - {PLAN, SHARDS}:  # another process may enter its plan just now
             raise DataError(
                 f"--out {made.folder}: expected a new folder or one that prepare has begun, it holds other files"
             )
-        made.folder.mkdir(parents=True, exist_ok=True)
-        _write(path, json.dumps(content, indent=1).encode())
-        return
-    before = json.loads(path.read_text())
+        _write(path, json.dumps(content, indent=1).encode(), once=True)
+    try:
+        before = dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}); choose a new folder") from error
     differing = [key for key in content if before.get(key) != content[key]]
     if differing:
         key = differing[0]
@@ -218,7 +269,9 @@ def _write_shard(
     from array_record.python.array_record_module import ArrayRecordWriter
 
     target = plan.folder / shard.file
-    temporary = target.with_name(f".{shard.file}.{os.getpid()}.tmp")
+    for remains in plan.folder.glob(f".{shard.file}.*.tmp"):  # of a process that was killed
+        remains.unlink(missing_ok=True)
+    temporary = _temporary(target)
     skipped, records, sums = [], 0, Sums((plan.recipe.size, plan.recipe.size, 3))
     try:
         with closing(ArrayRecordWriter(str(temporary), "group_size:1")) as writer:
@@ -252,6 +305,7 @@ def _write_shard(
         raise
     if shard.split == "train":
         sums.save(_sums(plan, shard))
+        _sync(_sums(plan, shard))
     _write(plan.record(shard), json.dumps(content).encode())
 
 
@@ -286,13 +340,13 @@ def _converter(recipe: Recipe, max_pixels: int) -> Callable[[Original], _Convert
         return stored, crop_center(decode(stored, 3), recipe.size)
 
     def run(original: Original) -> _Converted:
-        problem = stream_problem(io.BytesIO(original.data), max_pixels)
+        problem = original.problem or stream_problem(io.BytesIO(original.data), max_pixels)
         if problem is not None:
             return _Converted(original, problem=problem)
         try:
             with tf.device("/CPU:0"):
                 stored, square = convert(tf.constant(original.data))
-        except (tf.errors.OpError, ValueError) as error:
+        except tf.errors.OpError as error:
             return _Converted(original, problem=error_reason(error))
         data = bitmap(stored.numpy()) if quality is None else stored.numpy()
         return _Converted(original, data, square.numpy())
@@ -346,7 +400,7 @@ def _finish(plan: Plan) -> None:
     for shard in train:
         sums.merge(Sums.load(_sums(plan, shard)))
     sums.statistics().save(plan.folder / STATISTICS)
-    name = plan.originals.name.replace("/", "_")
+    name = _file_name(plan.originals)
     template = tfds.core.ShardedFileTemplate(
         data_dir=plan.folder, dataset_name=name, filetype_suffix="array_record"
     )
@@ -385,7 +439,7 @@ def _check_skipped(plan: Plan, shards: dict[str, Any]) -> None:
             continue
         name, reason = skipped[0]
         said = f"{len(skipped)} of {listing.count} pictures of the {split} split cannot be read, the first {name}: {reason}"
-        if len(skipped) > limit * listing.count:
+        if len(skipped) > limit * listing.count or len(skipped) == listing.count:
             raise PrepareError(
                 f"data.max_skipped={limit:g}: {said}. Repair or remove them and choose a new folder, or raise data.max_skipped"
             )
@@ -464,14 +518,25 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def _temporary(path: Path) -> Path:
+    """A name that no other process takes, on whichever machine."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+
+
+def _write(path: Path, content: bytes, *, once: bool = False) -> None:
+    """Write a file under a temporary name and rename it; with `once` only if there is none by then."""
+    temporary = _temporary(path)
     try:
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)  # noqa: PTH105
+        if once:
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
+            temporary.unlink()
+        else:
+            os.replace(temporary, path)  # noqa: PTH105
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

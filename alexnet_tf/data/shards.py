@@ -44,8 +44,13 @@ def whole_set(folder: Path) -> dict[str, Any]:
         raise DataError(
             f"{folder}: expected a set that `alexnet prepare` has written, found {found}"
         ) from None
+    except NotADirectoryError as error:
+        raise DataError(
+            f"{folder}: expected a folder that `alexnet prepare` has written, found a file"
+        ) from error
     except (OSError, ValueError) as error:
         raise DataError(f"{folder / WHOLE_SET} is damaged: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    known = isinstance(content, dict) and content.get("format") == FORMAT
+    if not known or not {"shards", "pictures", "size", "class_names"} <= set(content):
         raise DataError(f"{folder / WHOLE_SET}: expected a set of format {FORMAT}, which this version reads")
     return content

@@ -48,7 +48,8 @@ class ShippedStatistics:
         """Whether they are those of a source after operations (name, options) that leave such a square."""
         resize = ("resize", {"size": self.size, "method": "bilinear", "keep_aspect": True})
         crop = ("center_crop", {"size": self.size})
-        return source.split("train").num_examples == self.count and ops in ([resize, crop], [crop])
+        whole = source.channels == 3 and source.split("train").num_examples == self.count
+        return whole and ops in ([resize, crop], [crop])
 
 
 @dataclass(frozen=True, eq=False)

@@ -216,6 +216,10 @@ class FileStore:
 def error_reason(error: Exception) -> str:
     """Return the first line of an error without TensorFlow's decoration."""
     text = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    nodes = [number for number, line in enumerate(lines) if line.startswith("[[{{node")]
+    if nodes and nodes[0]:  # of a graph: where it happened, the reason, the node
+        text = lines[nodes[0] - 1]
     return text.split("}} ")[-1].splitlines()[0].split(" [Op:")[0].rstrip(".")
 
 

@@ -16,6 +16,7 @@ from alexnet_tf import data
 from alexnet_tf.config import Config
 from alexnet_tf.config.schema import AugmentConfig
 from alexnet_tf.pages import COLOURS, GREY, STYLE, WIDTH, Page, Picture, TextTable, write_page
+from alexnet_tf.runs import RunError
 
 NORMALISING = ("subtract_mean", "scale")
 """Operations that the contact sheet leaves out: what they make is no picture any more."""
@@ -71,7 +72,29 @@ def inspect_data(
         DataError: The data are not there or cannot be read.
         RunError: The folder cannot be written.
     """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{out}: cannot be written ({error.strerror})") from error
     source = data.load_source(config.data)
+    try:
+        page = _inspect(config, source, samples, draws, limit, told)
+    except tf.errors.OpError as error:
+        if known := data.explain_error(error, source):
+            raise known from error
+        raise
+    write_page(page, out / "index.html")
+    return page
+
+
+def _inspect(
+    config: Config,
+    source: data.DataSource,
+    samples: int,
+    draws: int,
+    limit: int,
+    told: Callable[[int, int], None],
+) -> Page:
     splits = [_Split(name, split.num_examples) for name, split in source.splits.items()]
     total, done = sum(min(limit, split.num_examples) for split in splits), 0
     for split in splits:
@@ -79,7 +102,7 @@ def inspect_data(
             split.add(image, int(label), int(index), hashed)
             done += 1
             told(done, total)
-    page = Page(
+    return Page(
         title=f"The data set {_title(config)}",
         answers=[*(_sentence(split, source.class_names) for split in splits), *_duplicate_sentences(splits)],
         pictures=[
@@ -94,8 +117,6 @@ def inspect_data(
             if table.rows
         ],
     )
-    write_page(page, out / "index.html")
-    return page
 
 
 def _title(config: Config) -> str:
@@ -147,7 +168,7 @@ def contact_sheet(
     """
     names = [name for name in augment.order if name not in NORMALISING]
     shown = dataclasses.replace(augment, order=names)
-    statistics = data.compute_statistics(source, shown)
+    statistics = data.compute_statistics(source, augment)  # of the order with all, as training has them
     ids = np.sort(data.probe_ids(source, samples, seed))
     stored = _stored(source, ids)
     views = [

@@ -3,6 +3,8 @@
 import io
 import json
 import tarfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -171,7 +173,8 @@ def test_a_damaged_picture_is_named_and_what_is_done_stays(tmp_path, others, cap
     write_archives(tmp_path / "archives", others={"n15075141_3.JPEG": cut, "n15075141_5.JPEG": b"no picture"})
     out = tmp_path / "out"
     with pytest.raises(
-        data.PrepareError, match=r"cannot read n15075141_3.JPEG of the train split: .*data.on_error=skip"
+        data.PrepareError,
+        match=r"cannot read n15075141_3.JPEG of the train split: Invalid PNG data, size 200. Leave out .*data.on_error=skip",
     ):
         prepare(tmp_path / "archives", out)
     assert not list(out.glob(".*"))  # nothing half-written
@@ -237,18 +240,97 @@ def test_another_plan_is_refused(prepared, archives, tmp_path):
         prepare(archives, tmp_path)
 
 
+def photos(folder, generator=None):
+    generator = generator or np.random.default_rng(0)
+    for name in ("ants", "bees"):
+        (folder / name).mkdir(parents=True)
+        for number in range(3):
+            (folder / name / f"{number}.jpg").write_bytes(jpeg(generator))
+    return folder
+
+
+def test_processes_that_begin_together_agree(archives, tmp_path):
+    settings = config("imagenet2012", archives)
+    barrier = threading.Barrier(8)
+
+    def begin(number):
+        barrier.wait()
+        recipe = RECIPE if number % 4 else replace(RECIPE, size=32)
+        try:
+            return data.make_plan(settings, tmp_path / "out", recipe).recipe.size
+        except data.DataError as error:
+            return "was begun with size" in str(error)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(begin, range(8)))
+    sizes = {answer for answer in answers if answer is not True}
+    assert sizes in ({64}, {32})  # one plan won, and the others were told of it
+    assert answers.count(True) == (2 if sizes == {64} else 6)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["plan.json"]
+
+
+def test_what_a_killed_process_left_is_taken_away(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".plan.json.4711.tmp").write_text("{")
+    settings = config("folder", photos(tmp_path / "photos"))
+    plan = data.make_plan(settings, out, RECIPE)
+    half = out / f".{plan.shards[0].file}.4711.tmp"
+    half.write_bytes(b"half")
+    plan.record(plan.shards[0]).parent.mkdir()
+    plan.record(plan.shards[0]).write_text("")
+    assert data.prepare(plan)
+    assert not half.exists()
+    assert data.verify_prepared(out) == 6
+
+
+def test_originals_that_cannot_be_opened_are_damaged_ones(tmp_path):
+    folder = photos(tmp_path / "photos")
+    (folder / "ants" / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    (folder / "bees" / "z.jpg").mkdir()
+    with pytest.raises(
+        data.PrepareError, match=r"cannot read ants/gone.jpg of the train split: No such file or directory"
+    ):
+        data.prepare(data.make_plan(config("folder", folder), tmp_path / "out", RECIPE))
+    skipping = config("folder", folder, "data.on_error=skip", "data.max_skipped=0.5")
+    assert data.prepare(data.make_plan(skipping, tmp_path / "out", RECIPE))
+    assert data.verify_prepared(tmp_path / "out") == 6
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path):
+    settings = config("folder", photos(tmp_path / "photos"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        data.PrepareError, match=rf"^{tmp_path}/file/out: cannot be written \(Not a directory\)"
+    ):
+        data.make_plan(settings, tmp_path / "file" / "out", RECIPE)
+    with pytest.raises(data.DataError, match=r"expected a folder outside data.dir"):
+        data.make_plan(settings, tmp_path / "photos" / "out", RECIPE)
+
+
+def test_a_split_without_pictures_is_refused(tmp_path):
+    photos(tmp_path / "photos" / "train")
+    for name in ("ants", "bees"):
+        (tmp_path / "photos" / "val" / name).mkdir(parents=True)
+    with pytest.raises(data.DataError, match="the validation split has no pictures"):
+        data.make_plan(config("folder", tmp_path / "photos"), tmp_path / "out", RECIPE)
+
+
+def test_grey_training_measures_its_own_statistics(prepared, tmp_path):
+    source = data.load_source(
+        config("prepared", prepared, "data.channels=1", "augment.order=[resize,center_crop,random_crop]")
+    )
+    ops = augment("resize", "center_crop", "subtract_mean")
+    assert data.compute_statistics(source, ops, tmp_path).mean_image.shape == (64, 64, 1)
+
+
 def test_what_is_no_set_of_originals_is_refused(tmp_path):
     with pytest.raises(data.DataError, match="data=digits: expected a set of original pictures"):
         data.make_plan(compose(["data=digits"]).data, tmp_path / "out", RECIPE)
 
 
 def test_class_folders_are_prepared_too(tmp_path):
-    generator = np.random.default_rng(0)
-    for name in ("ants", "bees"):
-        (tmp_path / "photos" / name).mkdir(parents=True)
-        for number in range(3):
-            (tmp_path / "photos" / name / f"{number}.jpg").write_bytes(jpeg(generator))
-    plan = data.make_plan(config("folder", tmp_path / "photos"), tmp_path / "out", RECIPE)
+    plan = data.make_plan(config("folder", photos(tmp_path / "photos")), tmp_path / "out", RECIPE)
     assert data.prepare(plan)
     source = data.load_source(config("prepared", tmp_path / "out"))
     assert source.class_names == ["ants", "bees"]

@@ -44,7 +44,10 @@ def folder(tmp_path_factory):
 
 def config(folder, *overrides):
     sizes = ["augment=cifar", "augment.pad_crop.size=32", "model=cifar_quick"]
-    resize = ["augment.order=[resize,center_crop,flip,subtract_mean,scale]", "augment.center_crop.size=32"]
+    resize = [
+        "augment.order=[resize,center_crop,subtract_mean,flip,pca,scale]",
+        "augment.center_crop.size=32",
+    ]
     return compose(["data=folder", f"data.dir='{folder}'", *sizes, *resize, *overrides])
 
 
@@ -87,8 +90,10 @@ def test_the_page_stands_alone_and_escapes_names(page):
 def test_the_sheet_shows_what_training_sees(folder):
     settings = config(folder, "seed=5")
     source = data.load_source(settings.data)
-    ops = dataclasses.replace(settings.augment, order=["resize", "center_crop", "flip"])
-    batch = next(iter(data.train_batches(source, ops, None, seed=5, epoch=1, batch_size=7)))
+    order = ["resize", "center_crop", "flip", "pca"]
+    ops = dataclasses.replace(settings.augment, order=order)
+    statistics = data.compute_statistics(source, settings.augment)
+    batch = next(iter(data.train_batches(source, ops, statistics, seed=5, epoch=1, batch_size=7)))
     seen = dict(zip(batch[2].numpy().tolist(), batch[0].numpy(), strict=True))
     ids = np.sort(data.probe_ids(source, 3, 5))
     sheet = contact_sheet(source, settings.augment, seed=5, samples=3, draws=2)
@@ -99,6 +104,16 @@ def test_the_sheet_shows_what_training_sees(folder):
     first = tf.io.decode_png(paths[ids[0]].read_bytes(), channels=3)
     np.testing.assert_array_equal(shown[0], first)
     assert "left out: subtract_mean, scale" in sheet.caption
+
+
+def test_a_damaged_image_is_named(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "photos" / name / "0.png").write_bytes(tf.io.encode_png(photo(1)).numpy())
+    broken = tmp_path / "photos" / "b" / "1.png"
+    broken.write_bytes(tf.io.encode_png(photo(2)).numpy()[:300])
+    with pytest.raises(data.DataError, match=f"Cannot read the image {broken}: "):
+        inspect_data(config(tmp_path / "photos", "data.validation_fraction=0"), tmp_path / "out")
 
 
 def test_a_part_is_spread_over_the_split(folder, tmp_path):
