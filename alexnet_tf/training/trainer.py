@@ -204,7 +204,7 @@ def _resumed(path: str, changes: Sequence[str]) -> tuple[RunFolder, Config]:
         )
     for text in changes:
         key = text.partition("=")[0].lstrip("+")
-        if not key.startswith(RESUMABLE) or key.endswith(".name"):
+        if not key.startswith(RESUMABLE) or key == "schedule.name":
             raise ConfigError(
                 f"{key}: resume={path} goes on with the run's own config. Expected only keys that leave it the same "
                 f"run: {', '.join(RESUMABLE)}"

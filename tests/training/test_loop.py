@@ -764,6 +764,7 @@ def test_what_cannot_be_resumed(run, resume, tiny, tmp_path):
         resume(done.path, "training.steps=2")
     (done.path / runs.CONFIG).write_text(config)
     for change in (
+        "schedule.name=plateau",
         "model.activation=tanh",
         "data.train_examples=200",
         "training.batch_size=8",
