@@ -467,3 +467,48 @@ def test_wrong_use_that_only_workers_find_leaves_nothing(tmp_path, alexnet, ther
     )
     assert [path.name for path in tmp_path.glob("run/*")] == ["thesis.txt"] * there
     assert (tmp_path / "run").exists() is there
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("own", "status", "line"),
+    [
+        (
+            ["seed=1", "seed=2"],
+            1,
+            "alexnet: worker 1 has other data or another config than worker 0. Expected",
+        ),
+        (["seed=1", "seed=1"], 2, "alexnet: run_dir=run: there is a run already"),
+    ],
+    ids=["differ", "no folder"],
+)
+def test_workers_that_cannot_begin_all_say_why(tmp_path, own, status, line) -> None:
+    if status == 2:
+        RunFolder.create(tmp_path / "run", "a: 1", [])
+    addresses = _free_addresses(2)
+    children = []
+    for index, value in enumerate(own):
+        place = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        command = [
+            sys.executable,
+            "-m",
+            "alexnet_tf",
+            "train",
+            "strategy=multi_worker",
+            *VALUES,
+            value,
+            "run_dir=run",
+        ]
+        child = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=environment(**{CLUSTER: json.dumps(place)}),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        children.append(child)
+    for child in children:
+        _, errors = child.communicate(timeout=300)
+        assert child.returncode == status, errors
+        assert errors.splitlines()[-1].startswith(line)
+        assert "Traceback" not in errors
