@@ -16,7 +16,7 @@ from typing import IO
 from alexnet_tf.config import Config, ConfigError, from_run, to_yaml
 from alexnet_tf.config.schema import StrategyConfig
 from alexnet_tf.processes import GPUS, NOTICE, THREADS, Children, death, handling, last_line, visible_gpus
-from alexnet_tf.runs import CONFIG, STOPPED, RunError, RunFolder, State, Stopped, WriteError, is_locked
+from alexnet_tf.runs import CONFIG, GO_ON, STOPPED, RunError, RunFolder, State, Stopped, WriteError, is_locked
 
 CLUSTER = "TF_CONFIG"
 """The variable in which TensorFlow looks for a worker's place among the others."""
@@ -25,7 +25,6 @@ FAILED_SECONDS = 5.0
 ENDED_SECONDS = 60.0
 """When a worker has come to its proper end, the others must follow within so long."""
 LOOK_SECONDS = 0.1
-GO_ON = "go on with: alexnet train resume="
 WRONG_USE, HUNG = 2, 124
 """Exit statuses of workers; the second stands for one that had to be killed because it did not end."""
 

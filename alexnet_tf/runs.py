@@ -75,6 +75,8 @@ NO_LOCKS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP
 SILENT_SECONDS = 600.0
 """A run on another machine, whose lock cannot be seen from here, counts as dead when it says nothing for so long."""
 
+GO_ON = "go on with: alexnet train resume="
+"""What a run that has stopped says last, before its folder."""
 STOPPED = 75
 """Exit status of a process that a signal stopped after it had saved (EX_TEMPFAIL: try again)."""
 
@@ -107,7 +109,7 @@ class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
     exit_status = STOPPED
 
     def __init__(self, run: "RunFolder", step: int) -> None:
-        super().__init__(f"stopped at step {step}; go on with: alexnet train resume={run.path}")
+        super().__init__(f"stopped at step {step}; {GO_ON}{run.path}")
         self.run = run
 
 

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "runs": set(),
     "processes": set(),
     "launching": {"config", "runs", "processes"},
-    "data": {"config"},
+    "data": {"config", "runs"},  # its writing of files
     "model": {"config"},
     "inference": {"config", "runs", "data", "model"},
     "evaluation": {"config", "runs", "data", "model", "inference"},

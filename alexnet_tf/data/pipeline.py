@@ -182,9 +182,8 @@ def eval_batches(
     whole, rest = divmod(total, batch_size)
     batches = batches.apply(tf.data.experimental.assert_cardinality(whole + (rest > rows.start)))
     batches = batches.map(traced(lambda *batch: _static(_pad(batch, len(rows)), len(rows))))
-    if (
-        0 < rest <= rows.start
-    ):  # nothing of the last batch is this worker's, who takes part in it all the same
+    if 0 < rest <= rows.start:
+        # Nothing of the last batch is this worker's, who takes part in it all the same.
         nothing = tuple(tf.zeros(spec.shape, spec.dtype) for spec in batches.element_spec)
         batches = batches.concatenate(tf.data.Dataset.from_tensors(nothing))
     return _finish(batches)
@@ -236,29 +235,19 @@ def augmented_images(
     """
     split = source.split("train")
     chain = _chain(split, augment, statistics, training=True)
-    key = _augment_key(seed, epoch)
-    if split.ids is None:
-        batches = _batch_examples(_stream(split, take=len(ids)), chain, len(ids), key)
-    else:
-        batches = _batches(split, ids, chain, len(ids), key)
+    batches = _batch_examples(_examples(split, ids), chain, len(ids), _augment_key(seed, epoch))
     return next(batches.as_numpy_iterator())[0]
 
 
-def raw_examples(source: DataSource, split_name: str, limit: int | None = None) -> tf.data.Dataset:
+def raw_examples(source: DataSource, split_name: str, ids: np.ndarray | None = None) -> tf.data.Dataset:
     """Return (image uint8 [height, width, channels], label, id) of a split in order, as it is stored.
 
     Args:
         source: The data set.
         split_name: `train`, `validation` or `test`.
-        limit: Only so many, spread evenly over the split; of a streamed set its first. None: all.
+        ids: Only these; of a streamed set its first examples, as many as these are. None: all.
     """
-    split = source.split(split_name)
-    if limit is None or limit >= split.num_examples:
-        return _examples(split)
-    if split.ids is None:
-        return _stream(split, take=limit)
-    chosen = split.ids[np.linspace(0, len(split.ids) - 1, limit).astype(int)]
-    return cast("ArrayStore", split.store).examples(tf.data.Dataset.from_tensor_slices(chosen))
+    return _examples(source.split(split_name), ids)
 
 
 def preprocess_images(
@@ -328,11 +317,12 @@ def _stream_in_parts(split: Split, seed: int, batch_size: int, steps: range, sha
     return tf.data.Dataset.choose_from_datasets(streams, turns.repeat())
 
 
-def _examples(split: Split) -> tf.data.Dataset:
-    """Return all (image, label, id) of a split in order."""
+def _examples(split: Split, ids: np.ndarray | None = None) -> tf.data.Dataset:
+    """Return (image, label, id) of a split in order, all or those of `ids`, see `raw_examples`."""
     if split.ids is None:
-        return _stream(split)
-    return cast("ArrayStore", split.store).examples(tf.data.Dataset.from_tensor_slices(split.ids))
+        return _stream(split, take=-1 if ids is None else len(ids))
+    chosen = split.ids if ids is None else ids
+    return cast("ArrayStore", split.store).examples(tf.data.Dataset.from_tensor_slices(chosen))
 
 
 def _batches(

@@ -18,12 +18,12 @@ import json
 import logging
 import os
 import re
-import uuid
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from alexnet_tf.data.prepared import data_root
 from alexnet_tf.data.shards import FORMAT, PLAN, STATISTICS, WHOLE_SET, whole_set
 from alexnet_tf.data.statistics import Sums
 from alexnet_tf.data.stores import DataError, decode, error_reason
+from alexnet_tf.runs import replacing, write_atomic
 
 SHARDS = "shards"
 
@@ -83,7 +84,7 @@ class Plan:
     originals: Originals
     recipe: Recipe
     config: DataConfig
-    shards: list[Shard] = field(default_factory=list)
+    shards: list[Shard]
 
     def content(self) -> dict[str, Any]:
         """What a second attempt must agree with."""
@@ -232,7 +233,7 @@ def _agree(made: Plan) -> None:
             raise DataError(
                 f"--out {made.folder}: expected a new folder or one that prepare has begun, it holds other files"
             )
-        _write(path, json.dumps(content, indent=1).encode(), once=True)
+        _write_once(path, content)
     try:
         before = dict(json.loads(path.read_text()))
     except ValueError as error:
@@ -269,11 +270,10 @@ def _write_shard(
     from array_record.python.array_record_module import ArrayRecordWriter
 
     target = plan.folder / shard.file
-    for remains in plan.folder.glob(f".{shard.file}.*.tmp"):  # of a process that was killed
+    for remains in plan.folder.glob(f".{shard.file}.*.tmp*"):  # of a process that was killed
         remains.unlink(missing_ok=True)
-    temporary = _temporary(target)
     skipped, records, sums = [], 0, Sums((plan.recipe.size, plan.recipe.size, 3))
-    try:
+    with replacing(target) as temporary:
         with closing(ArrayRecordWriter(str(temporary), "group_size:1")) as writer:
             pictures = plan.originals.splits[shard.split].read(shard.start, shard.end)
             for number, item in enumerate(converted(pictures), 1):
@@ -298,15 +298,9 @@ def _write_shard(
             "sha256": _checksum(temporary),
             "skipped": skipped,
         }
-        _sync(temporary)
-        os.replace(temporary, target)  # noqa: PTH105
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
     if shard.split == "train":
         sums.save(_sums(plan, shard))
-        _sync(_sums(plan, shard))
-    _write(plan.record(shard), json.dumps(content).encode())
+    _write_json(plan.record(shard), content)
 
 
 def _in_order(
@@ -427,7 +421,7 @@ def _finish(plan: Plan) -> None:
         check_data=False,  # which reads TFRecord alone
         supervised_keys=("image", "label"),
     )
-    _write(plan.folder / WHOLE_SET, json.dumps({**plan.content(), "shards": shards}, indent=1).encode())
+    _write_json(plan.folder / WHOLE_SET, {**plan.content(), "shards": shards})
 
 
 def _check_skipped(plan: Plan, shards: dict[str, Any]) -> None:
@@ -513,30 +507,14 @@ def _checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    write_atomic(path, lambda stream: stream.write(json.dumps(content, indent=1).encode()))
 
 
-def _temporary(path: Path) -> Path:
-    """A name that no other process takes, on whichever machine."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-
-
-def _write(path: Path, content: bytes, *, once: bool = False) -> None:
-    """Write a file under a temporary name and rename it; with `once` only if there is none by then."""
-    temporary = _temporary(path)
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if once:
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, path)
-            temporary.unlink()
-        else:
-            os.replace(temporary, path)  # noqa: PTH105
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+def _write_once(path: Path, content: dict[str, Any]) -> None:
+    """Write a file whole, unless another process has been first."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as place:
+        whole = Path(place) / path.name
+        _write_json(whole, content)
+        with contextlib.suppress(FileExistsError):
+            os.link(whole, path)

@@ -1,16 +1,13 @@
 """Mean and colour covariance of the training split, computed in one pass and cached."""
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
 import os
 import struct
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from alexnet_tf.data.augment import OPS
 from alexnet_tf.data.preprocessing import active_ops
 from alexnet_tf.data.splits import DataSource
 from alexnet_tf.data.stores import DataError, traced
+from alexnet_tf.runs import write_atomic
 
 FORMAT = 1
 ARCHIVE_DAMAGES = (
@@ -68,8 +66,7 @@ class Statistics:
         Raises:
             OSError: The file cannot be written.
         """
-        with _replacing(Path(path)) as file:
-            self.write(file)
+        write_atomic(Path(path), self.write)
 
     def write(self, stream: Any) -> None:
         """Write what `load` reads to a binary file that is open."""
@@ -213,8 +210,8 @@ class Sums:
 
     def save(self, path: Path) -> None:
         """Write to an `.npz` file; atomic."""
-        with _replacing(path) as file:
-            np.savez(file, **{name: value for name, value in vars(self).items() if value is not None})
+        arrays: dict[str, Any] = {name: value for name, value in vars(self).items() if value is not None}
+        write_atomic(path, lambda stream: np.savez(stream, **arrays))
 
     @classmethod
     def load(cls, path: Path) -> "Sums":
@@ -239,17 +236,3 @@ class Sums:
             eigenvectors=vectors.astype(np.float32),
             count=self.count,
         )
-
-
-@contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[Any]:
-    """A file that takes the target's place when all is written."""
-    with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".tmp", delete=False) as file:
-        try:
-            yield file
-            file.close()
-            Path(file.name).chmod(0o644)
-            os.replace(file.name, target)  # noqa: PTH105
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise

@@ -20,7 +20,7 @@ from typing import Any, Self
 import numpy as np
 
 from alexnet_tf.data import ARCHIVE_DAMAGES
-from alexnet_tf.runs import RunError, RunFolder, WriteError, write_atomic
+from alexnet_tf.runs import GO_ON, RunError, RunFolder, WriteError, write_atomic
 
 STATE = "state"
 SHA256 = "sha256"
@@ -118,7 +118,7 @@ def kept(run: RunFolder) -> str:
     paths = run.checkpoints()
     if not paths:
         return "there is no checkpoint yet"
-    return f"the last good checkpoint is {paths[-1]}; go on with: alexnet train resume={run.path}"
+    return f"the last good checkpoint is {paths[-1]}; {GO_ON}{run.path}"
 
 
 class Keeper:

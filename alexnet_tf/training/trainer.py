@@ -104,9 +104,8 @@ def train(
     fits = isinstance(config.model, ClassicalConfig)
     with _in_one_line(config, source, team):
         plan = (_plan_fit if fits else _plan_loop)(config, source, strategy, team, folder, callbacks)
-    # What refuses to go on with a run must leave that run's status alone.
-    ours = folder is None and team.chief
-    with _in_one_line(config, source, team):
+        # What refuses to go on with a run must leave that run's status alone.
+        ours = folder is None and team.chief
         folder = folder or _new_folder(config, overrides, team)
     with _lock(folder, team):
         try:

@@ -102,9 +102,14 @@ def _inspect(
             split.add(image, int(label), int(index), hashed)
             done += 1
             told(done, total)
+    exact, near = _groups(splits, "exact"), _groups(splits, "near")
+    alike = near if any(split.near for split in splits) else None
     return Page(
         title=f"The data set {_title(config)}",
-        answers=[*(_sentence(split, source.class_names) for split in splits), *_duplicate_sentences(splits)],
+        answers=[
+            *(_sentence(split, source.class_names) for split in splits),
+            *_duplicate_sentences(exact, alike),
+        ],
         pictures=[
             contact_sheet(source, config.augment, seed=config.seed, samples=samples, draws=draws),
             _class_picture(splits, source.class_names),
@@ -113,7 +118,7 @@ def _inspect(
         results=[_split_table(splits)],
         details=[
             table
-            for table in (_class_table(splits, source.class_names), _duplicate_table(source, splits))
+            for table in (_class_table(splits, source.class_names), _duplicate_table(source, exact, near))
             if table.rows
         ],
     )
@@ -127,7 +132,11 @@ def _title(config: Config) -> str:
 
 def _examples(source: data.DataSource, split: str, limit: int) -> tf.data.NumpyIterator:
     """Yield (image, label, id, difference hash) of a split."""
-    examples = data.raw_examples(source, split, limit)
+    part, ids = source.split(split), None
+    if limit < part.num_examples:  # spread evenly
+        places = np.linspace(0, part.num_examples - 1, limit).astype(int)
+        ids = places if part.ids is None else part.ids[places]
+    examples = data.raw_examples(source, split, ids)
     hashed = examples.map(
         tf.autograph.experimental.do_not_convert(
             lambda image, label, index: (image, label, index, difference_hash(image))
@@ -170,7 +179,7 @@ def contact_sheet(
     shown = dataclasses.replace(augment, order=names)
     statistics = data.compute_statistics(source, augment)  # of the order with all, as training has them
     ids = np.sort(data.probe_ids(source, samples, seed))
-    stored = _stored(source, ids)
+    stored = data.raw_examples(source, "train", ids).as_numpy_iterator()
     views = [
         data.augmented_images(source, shown, statistics, seed=seed, epoch=epoch, ids=ids)
         for epoch in range(draws)
@@ -180,7 +189,7 @@ def contact_sheet(
         axes = figure.subplots(
             len(ids), draws + 1, squeeze=False, gridspec_kw={"wspace": 0.06, "hspace": 0.25}
         )
-        for row, (image, label) in enumerate(stored):
+        for row, (image, label, _) in enumerate(stored):
             for column in range(draws + 1):
                 ax = axes[row, column]
                 _draw(ax, image if column == 0 else views[column - 1][row])
@@ -196,15 +205,6 @@ def contact_sheet(
         f"{', '.join(name for name in augment.order if name in NORMALISING) or 'none'}.",
         photographs=True,
     )
-
-
-def _stored(source: data.DataSource, ids: np.ndarray) -> list[tuple[np.ndarray, int]]:
-    """The images and labels of training examples, undecorated."""
-    plain = dataclasses.replace(source, splits={"train": dataclasses.replace(source.split("train"), ids=ids)})
-    if source.split("train").ids is None:
-        plain = source
-    examples = data.raw_examples(plain, "train", len(ids)).take(len(ids))
-    return [(image, int(label)) for image, label, _ in examples.as_numpy_iterator()]
 
 
 def _draw(ax: mpl.axes.Axes, image: np.ndarray) -> None:
@@ -304,8 +304,12 @@ def _sentence(split: _Split, class_names: list[str]) -> str:
     )
 
 
-def _groups(splits: list[_Split], kind: str) -> list[list[tuple[str, int]]]:
-    """Images that are alike, as (split, id)."""
+Group = list[tuple[str, int]]
+"""Images that are alike, as (split, id)."""
+
+
+def _groups(splits: list[_Split], kind: str) -> list[Group]:
+    """The groups of more than one image by `exact` or `near` keys."""
     together: dict[bytes, list[tuple[str, int]]] = defaultdict(list)
     for split in splits:
         for key, ids in getattr(split, kind).items():
@@ -313,17 +317,16 @@ def _groups(splits: list[_Split], kind: str) -> list[list[tuple[str, int]]]:
     return [group for group in together.values() if len(group) > 1]
 
 
-def _shared(groups: list[list[tuple[str, int]]]) -> int:
+def _shared(groups: list[Group]) -> int:
     return sum(len({split for split, _ in group}) > 1 for group in groups)
 
 
-def _duplicate_sentences(splits: list[_Split]) -> list[str]:
-    exact, near = _groups(splits, "exact"), _groups(splits, "near")
+def _duplicate_sentences(exact: list[Group], near: list[Group] | None) -> list[str]:
+    """How many images repeat another one; `near` is None where no image was large enough to compare so."""
     said = []
-    kinds = [(exact, "equal to the pixel")]
-    if any(split.near for split in splits):
-        kinds.append((near, "nearly alike (equal difference hashes)"))
-    for groups, what in kinds:
+    for groups, what in ((exact, "equal to the pixel"), (near, "nearly alike (equal difference hashes)")):
+        if groups is None:
+            continue
         surplus = sum(len(group) - 1 for group in groups)
         said.append(
             f"{surplus:,} images repeat another one, {what}; {_shared(groups):,} such groups are in several splits."
@@ -354,11 +357,10 @@ def _class_table(splits: list[_Split], class_names: list[str]) -> TextTable:
     return TextTable("Images of each class", columns, rows, numeric=True, wide=True)
 
 
-def _duplicate_table(source: data.DataSource, splits: list[_Split]) -> TextTable:
-    exact = _groups(splits, "exact")
+def _duplicate_table(source: data.DataSource, exact: list[Group], near: list[Group]) -> TextTable:
     known = {member for group in exact for member in group}
-    near = [group for group in _groups(splits, "near") if not known.issuperset(group)]
-    kinds = [("equal", group) for group in exact] + [("alike", group) for group in near]
+    kinds = [("equal", group) for group in exact]
+    kinds += [("alike", group) for group in near if not known.issuperset(group)]
     rows = [
         (
             kind,

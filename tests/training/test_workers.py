@@ -85,6 +85,8 @@ def test_two_workers_train_as_one_device_does(alexnet, tmp_path) -> None:
     ["{", "[]", "{}", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
      '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
      '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}',
+     '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": -1}}',
+     '{"cluster": {"worker": ["a:1", "b:99999"]}, "task": {"type": "worker", "index": 0}}',
      '{"cluster": {"worker": [1]}, "task": {"type": "worker", "index": 0}}'],
 )  # fmt: skip
 def test_a_cluster_that_makes_no_sense_is_one_line(text) -> None:
