@@ -212,6 +212,49 @@ def inspect(
     print(folder / "index.html")
 
 
+@app.command(context_settings={"ignore_unknown_options": True})
+def bench(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="step, inference, lrn, data, epoch, startup, scaling or memory.", show_default=False
+        ),
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", show_default=False)
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Trials of each contender.")] = 7,
+    seconds: Annotated[float, typer.Option(min=0, help="How long a trial lasts at least.")] = 1.0,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Part of the name of a contender beside ours; repeatable.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all trials there too.")
+    ] = None,
+    profile: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Leave a trace of ours for TensorBoard.")
+    ] = None,
+) -> None:
+    """Measure ours beside its peers and the machine's limit, in turns: only the ratios mean something elsewhere."""
+    from alexnet_tf import bench as benches
+    from alexnet_tf.pages import print_table
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _counted("turns", "nothing is written") as told:
+        result = benches.run_bench(
+            what, overrides or [], rounds=rounds, seconds=seconds, only=only or [], profile=profile, told=told
+        )
+    print_table(result.table())
+    for note in result.notes:
+        print(note)
+    if json_file is not None:
+        from alexnet_tf.runs import write_json
+
+        write_json(json_file, result.json())
+    if result.failed:
+        sys.exit(FAILED)
+
+
 def _part(shard: str | None) -> tuple[int, int]:
     """From `I/N` to the two numbers."""
     from alexnet_tf.config import ConfigError

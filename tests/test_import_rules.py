@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "export": {"config", "runs", "data", "model", "inference"},
     "fidelity": {"config", "data", "model", "training"},
     "visualize": {"config", "runs", "pages", "data", "model", "inference"},
-    "bench": {"config", "runs", "data", "model", "inference", "evaluation", "training", "studies", "export", "visualize"},
+    "bench": {"config", "runs", "processes", "pages", "data", "model", "inference", "evaluation", "training", "studies", "export", "visualize"},
     "cli": {"config", "runs", "processes", "launching", "pages", "data", "model", "inference", "evaluation", "importing", "training", "studies", "export", "fidelity", "visualize", "bench"},
     "__init__": {"config", "inference", "model", "training"},
     "__main__": {"cli"},

@@ -225,7 +225,7 @@ def _plan_loop(
 ) -> Callable[[RunFolder], Loop]:
     """A network, its optimizer and first weights; what makes the loop over them in the run's folder."""
     steps_per_epoch = _steps_per_epoch(config, source)
-    network, optimizer = _build(config, strategy)
+    network, optimizer = build_network(config, strategy)
     if config.init_from and not (folder and folder.checkpoints()):
         start_from(network, config.init_from)
     return partial(
@@ -298,10 +298,10 @@ def _complete(config: Config, source: data.DataSource) -> Config:
     )
 
 
-def _build(
+def build_network(
     config: Config, strategy: tf.distribute.Strategy
 ) -> tuple[keras.Model, keras.optimizers.Optimizer]:
-    """The network and its optimizer, with all their variables."""
+    """The network of a complete config and its optimizer, with all their variables."""
     with strategy.scope():
         network = model.build(config.model, dtype=DTYPES[config.training.precision], seed=config.seed)
         optimizer = make_optimizer(config.optimizer)

@@ -1,0 +1,95 @@
+"""Contenders that train whole epochs, input included: a run of ours, and its steps alone."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from alexnet_tf import data
+from alexnet_tf.bench import ours
+from alexnet_tf.bench.contender import Subject
+from alexnet_tf.bench.process import BenchError, resident_memory
+from alexnet_tf.config.schema import Config, Progress
+from alexnet_tf.training import train
+
+ENDLESS = 10**6
+"""Epochs of a run that is told to stop."""
+
+
+class Gate(keras.callbacks.Callback):
+    """Lets a run do an epoch when it is told to, from the beginning of one to the beginning of the next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.allowed, self.arrived = threading.Semaphore(0), threading.Semaphore(0)
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Wait for the next word; all that belongs to the epoch before, its files too, is done."""
+        del epoch, logs
+        self.arrived.release()
+        self.allowed.acquire()
+
+
+def epoch(config: Config, folder: str) -> Subject:
+    """An epoch of a real run, with its input, metrics, logs and checkpoints."""
+    gate, failures = Gate(), []
+    source = data.load_source(config.data)
+    training = replace(config.training, epochs=ENDLESS, evaluate_every=0, progress=Progress.plain)
+    endless = replace(config, run_dir=folder, training=training)
+
+    def work() -> None:
+        try:
+            train(endless, callbacks=[gate])
+        except BaseException as error:  # of another thread: it would be lost
+            failures.append(error)
+            gate.arrived.release()
+
+    threading.Thread(target=work, daemon=True).start()
+    _arrive(gate, failures)
+
+    def run(repetitions: int) -> None:
+        for _ in range(repetitions):
+            gate.allowed.release()
+            _arrive(gate, failures)
+
+    images = data.num_train_steps(source, config.training.batch_size) * config.training.batch_size
+    return Subject(run, items=images)
+
+
+def bare_steps(config: Config) -> Subject:
+    """As many steps as an epoch has, over the same batch."""
+    source = data.load_source(config.data)
+    steps = data.num_train_steps(source, config.training.batch_size)
+    classes, channels = len(source.class_names), source.channels
+    network = replace(config.model, num_classes=classes, input_channels=channels)
+    step = ours.train_step(replace(config, model=network))
+    return Subject(
+        lambda repetitions: step.run(repetitions * steps), items=steps * step.items, facts=step.facts
+    )
+
+
+def long_run(config: Config, epochs: tuple[int, ...], folder: str) -> Subject:
+    """Memory held after some epochs of a real run, in `facts`; a repetition is one epoch more."""
+    one = epoch(config, folder)
+    facts = {}
+    for number in range(1, max(epochs) + 1):
+        one.run(1)
+        if number in epochs:
+            facts[f"resident_bytes_after_{number}"] = resident_memory()
+    return Subject(one.run, items=one.items, facts=facts)
+
+
+def arrays(config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """All training images (uint8 [N, H, W, C]) and labels (int32 [N]), for peers that read them from memory."""
+    source = data.load_source(config.data)
+    pairs = [(image, label) for image, label, _ in data.raw_examples(source, "train").as_numpy_iterator()]
+    return np.stack([image for image, _ in pairs]), np.array([label for _, label in pairs], np.int32)
+
+
+def _arrive(gate: Gate, failures: list[BaseException]) -> None:
+    gate.arrived.acquire()
+    if failures:
+        raise BenchError(" ".join(str(failures[0]).split())) from failures[0]

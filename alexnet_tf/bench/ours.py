@@ -1,0 +1,145 @@
+"""Contenders of ours: the very step, network and layers that a run uses."""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf import evaluation, model
+from alexnet_tf.bench.contender import Subject
+from alexnet_tf.config.schema import Config
+from alexnet_tf.model import LocalResponseNormalization
+from alexnet_tf.training.step import make_train_step
+from alexnet_tf.training.strategy import configure_process, make_strategy
+from alexnet_tf.training.trainer import DTYPES, build_network
+
+
+def made_up_batch(config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """Images float32 [B, S, S, C] of about the size of pixels less their mean, and labels int32 [B]."""
+    generator = np.random.default_rng(0)
+    size, rows = config.model.input_size, config.training.batch_size
+    shape = (rows, size, size, config.model.input_channels or 3)
+    images = generator.normal(0, 64, shape).astype(np.float32)
+    return images, generator.integers(0, config.model.num_classes or 1, rows, np.int32)
+
+
+def train_step(config: Config) -> Subject:
+    """The step of a run: forward, backward, sums between replicas, update, running sums of loss and errors."""
+    configure_process(config)
+    strategy = make_strategy(config.strategy, config.training)
+    network, optimizer = build_network(config, strategy)
+    step = make_train_step(network, optimizer, strategy, config.training, config.seed)
+    batches = tf.data.Dataset.from_tensors((*made_up_batch(config), 0))
+    images, labels, _ = next(iter(evaluation.distribute(strategy, batches)))
+    done = 0
+
+    def run(repetitions: int) -> None:
+        nonlocal done
+        totals = tf.zeros(4, tf.float64)
+        for _ in range(repetitions):
+            totals = step(images, labels, tf.constant(done, tf.int64), totals)
+            done += 1
+        totals.numpy()  # waits for the device
+
+    rows = config.training.batch_size
+    facts = {**_facts(), "bytes_by_hand": bytes_by_hand(network, rows)}
+    return Subject(run, rows * training_flops(network), rows, facts)
+
+
+def update(config: Config) -> Subject:
+    """The optimizer alone: one update of every variable from gradients that are there."""
+    configure_process(config)
+    network, optimizer = build_network(config, make_strategy(config.strategy, config.training))
+    variables = network.trainable_variables
+    gradients = [tf.fill(variable.shape, tf.cast(1e-6, variable.dtype)) for variable in variables]
+
+    @tf.function
+    def apply() -> tf.Tensor:
+        optimizer.apply(gradients, variables)
+        return tf.identity(optimizer.iterations)
+
+    def run(repetitions: int) -> None:
+        for _ in range(repetitions):
+            apply().numpy()
+
+    return Subject(run, items=config.training.batch_size)
+
+
+def inference(config: Config) -> Subject:
+    """The logits of a batch as a saved model computes them."""
+    configure_process(config)
+    network = model.build(config.model, dtype=DTYPES[config.training.precision], seed=config.seed)
+    images = tf.constant(made_up_batch(config)[0])
+    forward = tf.function(lambda batch: network(batch, training=False))
+
+    def run(repetitions: int) -> None:
+        for _ in range(repetitions):
+            forward(images).numpy()
+
+    rows = config.training.batch_size
+    return Subject(run, rows * inference_flops(network), rows, _facts())
+
+
+def lrn(shape: tuple[int, ...], values: dict[str, Any], dtype: str, layer: str) -> Subject:
+    """Forward and backward of one normalisation of maps `shape`: our layer (`ours`), or TensorFlow's op (`tensorflow`)."""
+    maps = tf.cast(tf.random.stateless_normal(shape, [0, 0], stddev=20.0), dtype)
+    upstream = tf.cast(tf.random.stateless_normal(shape, [0, 1]), dtype)
+    ours = LocalResponseNormalization(**values, dtype=dtype)
+    share = values["size"] if values["convention"] == "mean" else 1
+
+    def theirs(x: tf.Tensor) -> tf.Tensor:
+        radius, alpha = values["size"] // 2, values["alpha"] / share
+        return tf.nn.local_response_normalization(x, radius, values["k"], alpha, values["beta"])
+
+    normalize = ours if layer == "ours" else theirs
+
+    @tf.function
+    def both(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = normalize(x)
+        return y, tape.gradient(y, x, output_gradients=upstream)
+
+    def run(repetitions: int) -> None:
+        for _ in range(repetitions):
+            y, gradient = both(maps)
+        tf.reduce_sum(gradient[:1, :1]).numpy()
+        del y
+
+    size = int(np.prod(shape)) * maps.dtype.size
+    # Read x, write y; read x and the gradient that comes, write the one that goes.
+    return Subject(run, work=5 * size, items=1, facts={"tensorflow": tf.__version__})
+
+
+def training_flops(network: keras.Model) -> float:
+    """Floating point operations of one image in a training step, by hand.
+
+    Two for each multiply-accumulate, three times: forward, gradient of the weights, gradient of the input, which the
+    first layer does not need. Normalisation, pooling and the update are not counted.
+    """
+    macs = [row.macs for row in model.layer_table(network) if row.macs]
+    return 2.0 * (3 * sum(macs) - macs[0])
+
+
+def inference_flops(network: keras.Model) -> float:
+    """Floating point operations of one image forward: two for each multiply-accumulate."""
+    return 2.0 * model.total(model.layer_table(network)).macs
+
+
+def bytes_by_hand(network: keras.Model, rows: int) -> int:
+    """Memory that a step with momentum cannot do without, if every layer keeps its output for the way back.
+
+    Weights, gradients and momentum, and for each row the images and what every layer yields.
+    """
+    table = model.layer_table(network)
+    kept = sum(math.prod(size or 0 for size in row.output_shape) for row in table)
+    images = math.prod(network.input_shape[1:])
+    size = tf.as_dtype(network.layers[1].compute_dtype).size
+    return 3 * 4 * model.total(table).parameters + rows * size * (images + kept)
+
+
+def _facts() -> dict[str, str]:
+    devices = ", ".join(device.name for device in tf.config.list_logical_devices())
+    return {"tensorflow": tf.__version__, "devices": devices}
