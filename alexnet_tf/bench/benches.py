@@ -55,6 +55,7 @@ class Bench:
         contenders: Who takes part.
         items: What `Subject.items` counts.
         notes: Sentences that follow from the measurements, by the contenders' names; ours is among them.
+        reads_data: Whether images come from data, which say how many classes and channels there are.
     """
 
     title: str
@@ -62,10 +63,11 @@ class Bench:
     contenders: Callable[[Setting], list[Contender]]
     items: str = "images"
     notes: Callable[[Mapping[str, Measurement]], list[str]] = lambda measured: []  # noqa: ARG005
+    reads_data: bool = False
 
 
 def compose_bench(bench: Bench, overrides: Sequence[str], folder: Path) -> Setting:
-    """What a bench is run for: its config with the sizes that only data would know.
+    """What a bench is run for; without data the network is for 1000 classes and three channels.
 
     Raises:
         ConfigError: As `compose`.
@@ -73,13 +75,15 @@ def compose_bench(bench: Bench, overrides: Sequence[str], folder: Path) -> Setti
     typed = {text.lstrip("+~").partition("=")[0] for text in overrides}
     kept = [text for text in bench.defaults if text.partition("=")[0] not in typed]
     config = compose([*kept, *overrides])
-    network = replace(
-        config.model,
-        num_classes=config.model.num_classes or CLASSES,
-        input_channels=config.model.input_channels or CHANNELS,
-    )
+    if not bench.reads_data:
+        network = replace(
+            config.model,
+            num_classes=config.model.num_classes or CLASSES,
+            input_channels=config.model.input_channels or CHANNELS,
+        )
+        config = replace(config, model=network)
     threads = config.training.intra_threads or len(os.sched_getaffinity(0))
-    return Setting(replace(config, model=network), threads, folder, [*kept, *overrides])
+    return Setting(config, threads, folder, [*kept, *overrides])
 
 
 # ---------------------------------------------------------------------------------------------- contenders
@@ -370,12 +374,14 @@ BENCHES: dict[str, Bench] = {
         ),
         _data,
         notes=_data_notes,
+        reads_data=True,
     ),
     "epoch": Bench(
         "One epoch of {model}, batch {batch}, {precision}, input included",
         ("data=cifar10", "model=cifar_quick", "optimizer=paper", "training.batch_size=128"),
         _epoch,
         notes=_epoch_notes,
+        reads_data=True,
     ),
     "startup": Bench(
         "Until the command works",

@@ -4,6 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
+EXACT = ("bilinear", "bicubic", "lanczos3", "lanczos5", "area")
+"""Methods of `tf.image.resize` that make floats and leave an image of the right size as it is; others smooth it."""
 Size = Any
 """A length in pixels: an int where it is known when the graph is built, else an int32 scalar."""
 
@@ -78,7 +80,16 @@ def resize_to(image: tf.Tensor, height: Size, width: Size, method: str = "biline
     """Resize with antialiasing to float32; an image of that static size is returned as it is."""
     if isinstance(height, int) and isinstance(width, int) and (height, width) == tuple(image.shape[-3:-1]):
         return image
-    resized = tf.image.resize(image, tf.stack([height, width]), method=method, antialias=True)
+    size, present = tf.stack([height, width]), tf.stack(height_width(image))
+
+    def resize() -> tf.Tensor:
+        return tf.image.resize(image, size, method=method, antialias=True)
+
+    if method in EXACT:  # images that `alexnet prepare` has written have their size
+        fits = tf.reduce_all(size == tf.cast(present, size.dtype))
+        resized = tf.cond(fits, lambda: tf.cast(image, tf.float32), resize)
+    else:
+        resized = resize()
     static = [length if isinstance(length, int) else None for length in (height, width)]
     return tf.ensure_shape(resized, [*image.shape[:-3], *static, image.shape[-1]])
 
