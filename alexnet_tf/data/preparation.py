@@ -304,18 +304,19 @@ class _Skipped:
                 "Leave out what cannot be read with data.on_error=skip"
             )
         self._counts[split] += 1
-        said = f"already {self._counts[split]} of {{}} pictures of the {split} split cannot be read, such as {name}: {problem}"
-        _check_skipped(self._plan, split, self._counts[split], said)
+        _check_skipped(self._plan, split, self._counts[split], f"such as {name}: {problem}")
 
 
-def _check_skipped(plan: Plan, split: str, count: int, said: str) -> None:
-    """Refuse to leave out more than `data.max_skipped` of a split, or all of it; `said` has a place for its size."""
+def _check_skipped(plan: Plan, split: str, count: int, example: str) -> str:
+    """Refuse to leave out more than `data.max_skipped` of a split, or all of it; return what is left out."""
     limit, total = plan.config.max_skipped, plan.originals.splits[split].count
+    said = f"{count} of {total} pictures of the {split} split cannot be read, {example}"
     if count > limit * total or count == total:
         raise PrepareError(
-            f"data.max_skipped={limit:g}: {said.format(total)}. Repair or remove them and choose a new folder, or raise "
+            f"data.max_skipped={limit:g}: at least {said}. Repair or remove them and choose a new folder, or raise "
             "data.max_skipped"
         )
+    return said
 
 
 def _write_shard(
@@ -403,16 +404,12 @@ def _sound_files(folder: Path, index: dict[str, Any]) -> set[str]:
 
 def _judge_skipped(plan: Plan, shards: dict[str, Any]) -> None:
     """Say how many pictures are left out; refuse too many."""
-    for split, listing in plan.originals.splits.items():
+    for split in plan.originals.splits:
         skipped = [item for shard in shards.values() if shard["split"] == split for item in shard["skipped"]]
-        if not skipped:
-            continue
-        name, reason = skipped[0]
-        said = (
-            f"{len(skipped)} of {{}} pictures of the {split} split cannot be read, the first {name}: {reason}"
-        )
-        _check_skipped(plan, split, len(skipped), said)
-        logger.warning("Left out: %s; %s lists all", said.format(listing.count), plan.folder / WHOLE_SET)
+        if skipped:
+            name, reason = skipped[0]
+            said = _check_skipped(plan, split, len(skipped), f"the first {name}: {reason}")
+            logger.warning("Left out: %s; %s lists all", said, plan.folder / WHOLE_SET)
 
 
 def _all_sums(plan: Plan, pool: ThreadPoolExecutor) -> Sums:
