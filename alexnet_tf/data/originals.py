@@ -4,7 +4,7 @@ Nothing is unpacked: a picture in an archive is read from its place in it. So a 
 the disk, and any part of the order can be read without what comes before it.
 """
 
-import functools
+import contextlib
 import json
 import logging
 import re
@@ -24,12 +24,13 @@ from alexnet_tf.data.prepared import MANUAL_ARCHIVES, data_root, is_prepared, op
 from alexnet_tf.data.splits import fingerprint
 from alexnet_tf.data.statistics import ARCHIVE_DAMAGES
 from alexnet_tf.data.stores import DataError
-from alexnet_tf.runs import write_atomic
+from alexnet_tf.runs import WriteError, locked, write_atomic
 
 ILSVRC = "imagenet2012"
 SPLITS = ("train", "validation")
 """What the two archives hold."""
 VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
+LOOK_SECONDS = 4 * 3600.0
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +63,6 @@ class Listing(ABC):
         """Yield the pictures from position `start` to `end`, one after the other."""
 
 
-def _nothing(cache: Path) -> None:
-    del cache
-
-
 @dataclass(frozen=True, eq=False)
 class Originals:
     """A set as it was published.
@@ -75,14 +72,12 @@ class Originals:
         class_names: One per label, in label order.
         splits: `train`, and `validation` and `test` where there are such.
         fingerprint: Hash of what decides the pictures and their order.
-        keep: Writes to the `cache` of `find_originals` what took long to find.
     """
 
     name: str
     class_names: list[str]
     splits: dict[str, Listing]
     fingerprint: str
-    keep: Callable[[Path], None] = _nothing
 
 
 def find_originals(config: DataConfig, cache: Path) -> Originals:
@@ -90,8 +85,8 @@ def find_originals(config: DataConfig, cache: Path) -> Originals:
 
     Args:
         config: Its name, and where it is.
-        cache: Where an earlier process has written what is in the archives, with `Originals.keep`: to look through them
-            takes minutes.
+        cache: Where the first process writes what it finds in archives, for the others: to look through them takes
+            minutes.
 
     Raises:
         DataError: They are not there, or not laid out as expected.
@@ -201,20 +196,20 @@ def _ilsvrc(config: DataConfig, paths: tuple[Path, Path], cache: Path) -> Origin
     class_names, truth = _ilsvrc_classes(), _ilsvrc_truth()
     labels = {name: label for label, name in enumerate(class_names)}
     train, validation = paths
-    tables = _cached(cache, paths)
-    keep: Callable[[Path], None] = _nothing
-    if tables is None:
-        tables = {
+
+    def look() -> dict[str, Table]:
+        return {
             "train": _table(train, _train_members(train, labels)),
             "validation": _table(validation, _validation_members(validation, truth, labels)),
         }
-        keep = functools.partial(_write_tables, tables, _identity(paths))
+
+    tables = _cached(cache, paths) or _looked_through(cache, paths, look)
     _check_complete(config, paths, tables, class_names, len(truth))
     splits: dict[str, Listing] = {
         split: _Archive(path, tables[split]) for split, path in zip(SPLITS, paths, strict=True)
     }
     identity = [[path.name, path.stat().st_size] for path in paths]
-    return Originals(ILSVRC, class_names, splits, fingerprint(ILSVRC, identity), keep)
+    return Originals(ILSVRC, class_names, splits, fingerprint(ILSVRC, identity))
 
 
 def _ilsvrc_classes() -> list[str]:
@@ -282,11 +277,36 @@ def _identity(paths: tuple[Path, Path]) -> str:
     )
 
 
-def _write_tables(tables: dict[str, Table], identity: str, cache: Path) -> None:
+def _looked_through(
+    cache: Path, paths: tuple[Path, Path], look: Callable[[], dict[str, Table]]
+) -> dict[str, Table]:
+    """Look through the archives while the other processes wait, and write it down for them."""
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(cache.parent, error) from error
+    try:
+        with locked(
+            cache.parent, "another process has been looking through the archives for hours", LOOK_SECONDS
+        ):
+            tables = _cached(cache, paths)  # now, if that is what was waited for
+            if tables is None:
+                logger.info("Looking through %s and %s", *paths)
+                identity = _identity(paths)  # before: they may change meanwhile
+                tables = look()
+                _write_tables(cache, identity, tables)
+            return tables
+    except DataError:
+        for place in (cache.parent, cache.parent.parent):  # nothing has begun
+            with contextlib.suppress(OSError):
+                place.rmdir()
+        raise
+
+
+def _write_tables(cache: Path, identity: str, tables: dict[str, Table]) -> None:
     arrays = {
         f"{split}.{field}": column for split, table in tables.items() for field, column in table.items()
     }
-    cache.parent.mkdir(parents=True, exist_ok=True)
     content: dict[str, Any] = {"identity": np.array(identity), **arrays}
     write_atomic(cache, lambda stream: np.savez_compressed(stream, **content))
 

@@ -117,19 +117,19 @@ def make_plan(config: DataConfig, folder: Path, recipe: Recipe) -> Plan:
 
     Raises:
         DataError: The originals are not there, or the folder holds something else.
-        PrepareError: The folder cannot be written.
+        PrepareError, WriteError: The folder cannot be written.
     """
     if config.name == "folder" and folder.resolve().is_relative_to(data_root(config).resolve()):
         raise DataError(f"--out {folder}: expected a folder outside data.dir, whose folders are classes")
     with _in_one_line(folder):
-        _begun(folder)  # before the archives are looked through
-    listing = folder / SHARDS / LISTING
-    originals = find_originals(config, listing)
+        _compare(
+            folder, _begun(folder), {"format": FORMAT, **asdict(recipe)}
+        )  # before minutes in the archives
+    originals = find_originals(config, folder / SHARDS / LISTING)
     _check_originals(config, originals)
     made = Plan(folder, originals, recipe, config, list(_divide(originals, recipe)))
     with _in_one_line(folder):
         _agree(made)
-        originals.keep(listing)
     return made
 
 
@@ -244,14 +244,16 @@ def _agree(made: Plan) -> None:
     if _begun(made.folder) is None:
         made.folder.mkdir(parents=True, exist_ok=True)
         _write_once(made.folder / PLAN, content)
-    before = _begun(made.folder) or {}
-    differing = [key for key in content if before.get(key) != content[key]]
-    if differing:
-        key = differing[0]
-        was, now = (str(values.get(key))[:60] for values in (before, content))
-        raise DataError(
-            f"--out {made.folder}: it was begun with {key} {was}, came {now}; choose a new folder"
-        )
+    _compare(made.folder, _begun(made.folder), content)
+
+
+def _compare(folder: Path, before: dict[str, Any] | None, content: dict[str, Any]) -> None:
+    """Refuse a folder that was begun with something else."""
+    for key, now in content.items():
+        if before is not None and (was := before.get(key)) != now:
+            raise DataError(
+                f"--out {folder}: it was begun with {key} {str(was)[:60]}, came {str(now)[:60]}; choose a new folder"
+            )
 
 
 def _write_once(path: Path, content: dict[str, Any]) -> None:

@@ -294,6 +294,19 @@ def test_archives_are_looked_through_once(tmp_path):
         data.make_plan(settings, tmp_path / "out", RECIPE)
 
 
+def test_processes_that_begin_together_look_once(archives, tmp_path, caplog):
+    caplog.set_level("INFO")
+    settings, barrier = config("imagenet2012", archives), threading.Barrier(4)
+
+    def begin(_):
+        barrier.wait()
+        return data.make_plan(settings, tmp_path / "out", RECIPE).originals.splits["train"].count
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(begin, range(4))) == [18] * 4
+    assert sum(record.message.startswith("Looking through") for record in caplog.records) == 1
+
+
 def test_incomplete_archives_are_refused_or_said(archives, tmp_path, caplog):
     refusing = config("imagenet2012", archives, "data.on_error=fail")
     with pytest.raises(data.DataError) as caught:
