@@ -387,7 +387,7 @@ def _finish(plan: Plan, pool: ThreadPoolExecutor) -> None:
         _describe(plan, shards)
         files = {name: facts_of(plan.folder / name) for name in (PLAN, STATISTICS, *TFDS_FILES)}
         write_json(plan.folder / WHOLE_SET, {**index, "files": files})
-    for shard in plan.shards:  # half a gigabyte in 625 of them, and all in the statistics now
+    for shard in plan.shards:  # a gigabyte in 625 of them, and all in the statistics now
         plan.sums(shard).unlink(missing_ok=True)
     for place in (plan.folder, plan.folder / SHARDS):
         for remains in place.glob(".*.tmp*"):  # of processes that were killed
