@@ -22,6 +22,18 @@ SAID_SECONDS = 60.0
 FAILED, WRONG_USE, STOPPED, INTERRUPTED = 1, 2, 75, 130
 """Exit statuses; others come with the errors, such as 75 stopped by a signal after saving."""
 
+PREPARED_KEYS = (
+    "name",
+    "dir",
+    "train_split",
+    "validation_split",
+    "test_split",
+    "on_error",
+    "max_skipped",
+    "max_pixels",
+)
+"""Keys of `data` that decide which pictures `alexnet prepare` reads."""
+
 app = typer.Typer(
     name="alexnet",
     help="AlexNet experiments: train, compare, measure, export.",
@@ -135,6 +147,7 @@ def export(
 
 @app.command(context_settings={"ignore_unknown_options": True})
 def prepare(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="The folder of the prepared set.", show_default=False)],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[data=NAME] [data.KEY=VALUE]...", show_default=False)
@@ -158,17 +171,14 @@ def prepare(
     """
     from alexnet_tf.config import ConfigError, compose
 
-    if verify:
-        if overrides or shard:
-            raise ConfigError("prepare --verify: expected nothing more than --out DIR")
-    else:
-        for text in overrides or []:
-            if not text.lstrip("+~").startswith("data"):
-                raise ConfigError(
-                    f"{text}: expected data=NAME or data.KEY=VALUE; what is prepared is the data alone"
-                )
-        if not any(text.startswith("data=") for text in overrides or []):
-            raise ConfigError("prepare: expected data=NAME, such as data=imagenet2012 or data=folder")
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    if verify and given - {"out", "verify"}:
+        raise ConfigError("prepare --verify: expected nothing more than --out DIR")
+    if {"raw", "quality"} <= given:
+        raise ConfigError(f"--quality {quality}: expected without --raw, whose pixels are no JPEGs")
+    if not verify:
+        _check_prepared_keys(overrides or [])
     part, parts = _part(shard)
     config = None if verify else compose(overrides or [])
     _import_tensorflow()
@@ -253,6 +263,25 @@ def bench(
         write_json(json_file, result.json())
     if result.failed:
         sys.exit(FAILED)
+
+
+def _check_prepared_keys(overrides: list[str]) -> None:
+    """Refuse what does not decide which pictures are prepared."""
+    from alexnet_tf.config import ConfigError
+
+    for text in overrides:
+        group, _, key = text.lstrip("+~").partition("=")[0].partition(".")
+        if group != "data":
+            raise ConfigError(
+                f"{text}: expected data=NAME or data.KEY=VALUE; what is prepared is the data alone"
+            )
+        if key and key not in PREPARED_KEYS:
+            raise ConfigError(
+                f"{text}: has no effect on what is prepared, expected one of data.{', data.'.join(PREPARED_KEYS)}; "
+                "the others belong to training with data=prepared"
+            )
+    if not any(text.startswith("data=") for text in overrides):
+        raise ConfigError("prepare: expected data=NAME, such as data=imagenet2012 or data=folder")
 
 
 def _part(shard: str | None) -> tuple[int, int]:

@@ -209,8 +209,8 @@ class DataConfig:
     """The largest fraction of a split's images that `skip` may leave out; more are an error, for then the data are
     probably not what they are taken for. The default is our choice."""
     max_pixels: int = 89_478_485
-    """Of `folder`: the largest width times height; what says it has more is unreadable and never decoded. The default is
-    that of Pillow (`Image.MAX_IMAGE_PIXELS`): a quarter of a GiB in RGB."""
+    """Of `folder` and what `alexnet prepare` reads and makes: the largest width times height; what says it has more is
+    unreadable and never decoded. The default is that of Pillow (`Image.MAX_IMAGE_PIXELS`): a quarter of a GiB in RGB."""
     in_memory: InMemory = InMemory.auto
     memory_limit_mb: int = 4096
     shuffle_window: int = 16384

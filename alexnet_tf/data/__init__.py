@@ -1,6 +1,7 @@
 """Data: sources of examples, operations on images, statistics of the training split, tf.data pipelines."""
 
 from alexnet_tf.data.augment import OPS
+from alexnet_tf.data.conversion import Recipe
 from alexnet_tf.data.folder import explain_error
 from alexnet_tf.data.pipeline import (
     WHOLE,
@@ -15,10 +16,11 @@ from alexnet_tf.data.pipeline import (
     raw_examples,
     train_batches,
 )
-from alexnet_tf.data.preparation import Plan, PrepareError, Recipe, make_plan, prepare, verify_prepared
+from alexnet_tf.data.preparation import Plan, PrepareError, make_plan, prepare
 from alexnet_tf.data.preprocessing import Preprocessing, make_preprocessing
 from alexnet_tf.data.sources import SOURCES, DataError, DataSource, Split, load_source
 from alexnet_tf.data.statistics import ARCHIVE_DAMAGES, Statistics, compute_statistics
+from alexnet_tf.data.verification import verify_prepared
 
 __all__ = [
     "ARCHIVE_DAMAGES",

@@ -4,22 +4,35 @@ Nothing is unpacked: a picture in an archive is read from its place in it. So a 
 the disk, and any part of the order can be read without what comes before it.
 """
 
+import contextlib
+import json
+import logging
 import re
 import tarfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from alexnet_tf.config.schema import DataConfig
+import numpy as np
+
+from alexnet_tf.config.schema import DataConfig, OnError
 from alexnet_tf.data.folder import list_folder
 from alexnet_tf.data.prepared import MANUAL_ARCHIVES, data_root, is_prepared, open_prepared, stream_prepared
 from alexnet_tf.data.splits import fingerprint
+from alexnet_tf.data.statistics import ARCHIVE_DAMAGES
 from alexnet_tf.data.stores import DataError
+from alexnet_tf.runs import WriteError, locked, write_atomic
 
 ILSVRC = "imagenet2012"
+SPLITS = ("train", "validation")
+"""What the two archives hold."""
 VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
+LOOK_SECONDS = 4 * 3600.0
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,8 +80,13 @@ class Originals:
     fingerprint: str
 
 
-def find_originals(config: DataConfig) -> Originals:
+def find_originals(config: DataConfig, cache: Path) -> Originals:
     """Find the pictures of a set: ILSVRC's archives in `data.dir`, class folders, or what TFDS has prepared.
+
+    Args:
+        config: Its name, and where it is.
+        cache: Where the first process writes what it finds in archives, for the others: to look through them takes
+            minutes.
 
     Raises:
         DataError: They are not there, or not laid out as expected.
@@ -82,11 +100,11 @@ def find_originals(config: DataConfig) -> Originals:
     root = data_root(config)
     if config.name == ILSVRC and not is_prepared(config):
         for folder in (root, root / "downloads" / "manual"):
-            paths = [folder / name for name in MANUAL_ARCHIVES[ILSVRC]]
-            if all(path.is_file() for path in paths):
-                return _ilsvrc(*paths)
+            train, validation = (folder / name for name in MANUAL_ARCHIVES[ILSVRC])
+            if train.is_file() and validation.is_file():
+                return _ilsvrc(config, (train, validation), cache)
         if (root / "train").is_dir():
-            return _folder(replace(config, name="folder", validation_split=None))
+            return _ilsvrc_folder(replace(config, name="folder", validation_split=None))
     return _tfds(config)
 
 
@@ -121,6 +139,19 @@ def _folder(config: DataConfig) -> Originals:
     return Originals(config.name, class_names, splits, fingerprint(class_names, identity))
 
 
+def _ilsvrc_folder(config: DataConfig) -> Originals:
+    originals = _folder(config)
+    expected = _ilsvrc_classes()
+    differing = sorted(set(expected) ^ set(originals.class_names))
+    if differing:
+        found = "is missing" if differing[0] in expected else "is none of them"
+        raise DataError(
+            f"data={ILSVRC}: expected a class folder for each of the {len(expected)} WordNet ids in {data_root(config)}, "
+            f"{differing[0]} {found}; data=folder takes any classes"
+        )
+    return originals
+
+
 def _size(path: Path) -> int | None:
     """A file's bytes; None where it cannot be read."""
     try:
@@ -132,49 +163,97 @@ def _size(path: Path) -> int | None:
 # ---------------------------------------------------------------------------------------- ILSVRC's archives
 
 
-@dataclass(frozen=True)
-class _Member:
+class _Member(NamedTuple):
     name: str
     label: int
     offset: int
     size: int
 
 
+Table = dict[str, np.ndarray]
+"""The members of an archive in the order of the split: their names (bytes), labels, offsets and sizes."""
+
+
 class _Archive(Listing):
-    def __init__(self, path: Path, members: list[_Member]) -> None:
-        super().__init__(len(members))
-        self._path, self._members = path, members
+    def __init__(self, path: Path, table: Table) -> None:
+        super().__init__(len(table["name"]))
+        self._path, self._table = path, table
 
     def read(self, start: int, end: int) -> Iterator[Original]:
+        columns = (self._table[field][start:end].tolist() for field in _Member._fields)
         with self._path.open("rb") as file:
-            for member in self._members[start:end]:
-                file.seek(member.offset)
-                yield Original(member.name, member.label, file.read(member.size))
+            for name, label, offset, size in zip(*columns, strict=True):
+                file.seek(offset)
+                yield Original(name.decode(), label, file.read(size))
 
 
-def _ilsvrc(train: Path, validation: Path) -> Originals:
+def _ilsvrc(config: DataConfig, paths: tuple[Path, Path], cache: Path) -> Originals:
     """The 1000 classes in the order of their WordNet ids, which is that of every published network.
 
     The training archive holds an archive for each class; the validation archive holds pictures alone, whose labels
     TFDS brings as a file: a line for each number in a picture's name.
     """
-    import tensorflow_datasets as tfds
-
-    folder = Path(tfds.core.tfds_path("datasets/imagenet2012"))
-    class_names = (folder / "labels.txt").read_text().split()
-    truth = (folder / "validation_labels.txt").read_text().split()
+    class_names, truth = _ilsvrc_classes(), _ilsvrc_truth()
     labels = {name: label for label, name in enumerate(class_names)}
+    train, validation = paths
+
+    def look() -> dict[str, Table]:
+        return {
+            "train": _table(train, _train_members(train, labels)),
+            "validation": _table(validation, _validation_members(validation, truth, labels)),
+        }
+
+    tables = _cached(cache, paths) or _looked_through(cache, paths, look)
+    _check_complete(config, paths, tables, class_names, len(truth))
     splits: dict[str, Listing] = {
-        "train": _Archive(train, _checked(train, _train_members(train, labels))),
-        "validation": _Archive(
-            validation, _checked(validation, _validation_members(validation, truth, labels))
-        ),
+        split: _Archive(path, tables[split]) for split, path in zip(SPLITS, paths, strict=True)
     }
-    identity = [[path.name, path.stat().st_size] for path in (train, validation)]
+    identity = [[path.name, path.stat().st_size] for path in paths]
     return Originals(ILSVRC, class_names, splits, fingerprint(ILSVRC, identity))
 
 
-def _checked(path: Path, members: Iterator[_Member]) -> list[_Member]:
+def _ilsvrc_classes() -> list[str]:
+    """The 1000 WordNet ids in the order of the labels."""
+    return _of_tfds("labels.txt")
+
+
+def _ilsvrc_truth() -> list[str]:
+    """The WordNet id of each of the 50,000 validation pictures."""
+    return _of_tfds("validation_labels.txt")
+
+
+def _of_tfds(file: str) -> list[str]:
+    import tensorflow_datasets as tfds
+
+    return (Path(tfds.core.tfds_path("datasets/imagenet2012")) / file).read_text().split()
+
+
+def _check_complete(
+    config: DataConfig,
+    paths: tuple[Path, Path],
+    tables: dict[str, Table],
+    class_names: list[str],
+    validation: int,
+) -> None:
+    """Refuse archives that lack something, or with `data.on_error=skip` say what."""
+    gaps = []
+    counts = np.bincount(tables["train"]["label"], minlength=len(class_names))
+    missing = np.flatnonzero(counts == 0)
+    if len(missing):
+        gaps.append(
+            f"{paths[0]}: {len(missing)} of the {len(class_names)} classes have no pictures, the first is "
+            f"{class_names[missing[0]]}"
+        )
+    found = len(tables["validation"]["name"])
+    if found < validation:
+        gaps.append(f"{paths[1]}: expected {validation} pictures, found {found}")
+    if gaps and config.on_error is OnError.fail:
+        raise DataError(f"{'; '.join(gaps)}. Prepare what there is with data.on_error=skip")
+    for gap in gaps:
+        logger.warning("Incomplete: %s", gap)
+
+
+def _table(path: Path, members: Iterator[_Member]) -> Table:
     """The members sorted by class and name, as far as the archive is sound."""
     try:
         found = sorted(members, key=lambda member: (member.label, member.name))
@@ -182,7 +261,67 @@ def _checked(path: Path, members: Iterator[_Member]) -> list[_Member]:
         raise DataError(f"{path}: expected an archive of ILSVRC-2012, cannot read it: {error}") from error
     if not found:
         raise DataError(f"{path}: expected an archive of ILSVRC-2012, found no pictures in it")
-    return found
+    for one, other in pairwise(found):
+        if one.name == other.name:
+            raise DataError(f"{path}: expected every picture once, found {one.name} twice")
+    names, labels, offsets, sizes = zip(*found, strict=True)
+    columns = ([name.encode() for name in names], labels, offsets, sizes)
+    return {field: np.array(column) for field, column in zip(_Member._fields, columns, strict=True)}
+
+
+def _identity(paths: tuple[Path, Path]) -> str:
+    """What changes when an archive does."""
+    stats = [path.stat() for path in paths]
+    return json.dumps(
+        [[path.name, stat.st_size, stat.st_mtime_ns] for path, stat in zip(paths, stats, strict=True)]
+    )
+
+
+def _looked_through(
+    cache: Path, paths: tuple[Path, Path], look: Callable[[], dict[str, Table]]
+) -> dict[str, Table]:
+    """Look through the archives while the other processes wait, and write it down for them."""
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(cache.parent, error) from error
+    try:
+        with locked(
+            cache.parent, "another process has been looking through the archives for hours", LOOK_SECONDS
+        ):
+            tables = _cached(cache, paths)  # now, if that is what was waited for
+            if tables is None:
+                logger.info("Looking through %s and %s", *paths)
+                identity = _identity(paths)  # before: they may change meanwhile
+                tables = look()
+                _write_tables(cache, identity, tables)
+            return tables
+    except DataError:
+        for place in (cache.parent, cache.parent.parent):  # nothing has begun
+            with contextlib.suppress(OSError):
+                place.rmdir()
+        raise
+
+
+def _write_tables(cache: Path, identity: str, tables: dict[str, Table]) -> None:
+    arrays = {
+        f"{split}.{field}": column for split, table in tables.items() for field, column in table.items()
+    }
+    content: dict[str, Any] = {"identity": np.array(identity), **arrays}
+    write_atomic(cache, lambda stream: np.savez_compressed(stream, **content))
+
+
+def _cached(cache: Path, paths: tuple[Path, Path]) -> dict[str, Table] | None:
+    """What an earlier process has found in the same archives, if it is there and sound."""
+    try:
+        with cache.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            if str(arrays["identity"]) != _identity(paths):
+                return None
+            return {
+                split: {field: arrays[f"{split}.{field}"] for field in _Member._fields} for split in SPLITS
+            }
+    except ARCHIVE_DAMAGES:
+        return None
 
 
 def _files(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -211,7 +350,7 @@ def _train_members(path: Path, labels: dict[str, int]) -> Iterator[_Member]:
                 )
             with outer.extractfile(entry) as content, tarfile.open(fileobj=content, mode="r:") as inner:  # type: ignore[union-attr]
                 for image in _files(inner):
-                    if not image.isfile() or not image.name.startswith(stem):
+                    if not image.isfile() or not re.fullmatch(rf"{stem}_[\w.-]+", image.name, re.ASCII):
                         raise DataError(
                             f"{path}: expected pictures of {stem} in {entry.name}, found {image.name}"
                         )

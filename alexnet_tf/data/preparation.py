@@ -5,6 +5,8 @@ made again. The folder is a data set of TFDS's too (`tfds.builder_from_directory
 
     plan.json            what is prepared and how; a second attempt must agree with it
     shards/*.json        for each shard: records, bytes, checksum, what was skipped
+    shards/*.npz         for each shard: what the statistics need of it, until the set is whole
+    shards/listing.npz   where the pictures are in ILSVRC's archives, so that other processes need not look again
     *-train.array_record-00000-of-00625 ...
     statistics.npz       mean image and colour covariance of the training split
     prepared.json        all of the above in one file, written last: with it the set is whole
@@ -12,35 +14,45 @@ made again. The folder is a data set of TFDS's too (`tfds.builder_from_directory
 
 import contextlib
 import functools
-import hashlib
-import io
 import json
 import logging
 import os
 import re
+import shutil
 import tempfile
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+import unicodedata
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import tensorflow as tf
-
 from alexnet_tf.config.schema import DataConfig, OnError
-from alexnet_tf.data.geometry import crop_center, resize_shorter
-from alexnet_tf.data.headers import stream_problem
+from alexnet_tf.data.conversion import Converted, Recipe, converter, read_square
 from alexnet_tf.data.originals import Original, Originals, find_originals
 from alexnet_tf.data.prepared import data_root
-from alexnet_tf.data.shards import FORMAT, PLAN, STATISTICS, WHOLE_SET, whole_set
-from alexnet_tf.data.statistics import Sums
-from alexnet_tf.data.stores import DataError, decode, error_reason
-from alexnet_tf.runs import replacing, write_atomic
+from alexnet_tf.data.shards import (
+    FORMAT,
+    PLAN,
+    STATISTICS,
+    TFDS_FILES,
+    WHOLE_SET,
+    Facts,
+    facts_of,
+    file_problem,
+    whole_set,
+)
+from alexnet_tf.data.statistics import ARCHIVE_DAMAGES, Sums
+from alexnet_tf.data.stores import DataError
+from alexnet_tf.runs import locked, replacing, write_json
 
-SHARDS = "shards"
+SHARDS, LISTING = "shards", "listing.npz"
+PICTURES_AT_ONCE = 4
+"""What a thread converts before it hands over the sums, which costs as much as an addition of two mean images."""
+FINISH_SECONDS = 600.0
 
 logger = logging.getLogger(__name__)
 
@@ -49,21 +61,6 @@ class PrepareError(Exception):
     """Pictures or shards are damaged; the message is one clear line."""
 
     exit_status = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How pictures are stored.
-
-    Attributes:
-        size: Pixels of the shorter side; the aspect ratio stays (section 2 of the paper: 256).
-        quality: Of the JPEGs, 1 to 100; None: raw pixels, as BMP.
-        records_per_shard: Pictures in a file.
-    """
-
-    size: int = 256
-    quality: int | None = 95
-    records_per_shard: int = 2048
 
 
 @dataclass(frozen=True)
@@ -101,19 +98,18 @@ class Plan:
         """Where is written what became of a shard."""
         return self.folder / SHARDS / f"{shard.file}.json"
 
-    def done(self, shard: Shard) -> bool:
-        """Whether a shard is there."""
+    def sums(self, shard: Shard) -> Path:
+        """Where the sums of a shard's pictures are kept."""
+        return self.folder / SHARDS / f"{shard.file}.npz"
+
+    def entry(self, shard: Shard) -> dict[str, Any] | None:
+        """What became of a shard; None if it is not there."""
         try:
-            size = json.loads(self.record(shard).read_text())["bytes"]
-            whole = (self.folder / shard.file).stat().st_size == size
-            return whole and (shard.split != "train" or _sums(self, shard).stat().st_size > 0)
-        except (
-            FileNotFoundError,
-            ValueError,
-            LookupError,
-            TypeError,
-        ):  # or its record is damaged: make it again
-            return False
+            entry = dict(json.loads(self.record(shard).read_text()))
+            there = (self.folder / shard.file).stat().st_size == entry["bytes"]
+        except (FileNotFoundError, ValueError, LookupError, TypeError):  # or damaged: make it again
+            return None
+        return entry if there and {"split", "records", "sha256", "skipped"} < set(entry) else None
 
 
 def make_plan(config: DataConfig, folder: Path, recipe: Recipe) -> Plan:
@@ -121,15 +117,16 @@ def make_plan(config: DataConfig, folder: Path, recipe: Recipe) -> Plan:
 
     Raises:
         DataError: The originals are not there, or the folder holds something else.
+        PrepareError, WriteError: The folder cannot be written.
     """
-    originals = find_originals(config)
-    empty = [name for name, listing in originals.splits.items() if not listing.count]
-    if empty:
-        raise DataError(
-            f"data={config.name}: the {empty[0]} split has no pictures. Expected some in every split"
-        )
     if config.name == "folder" and folder.resolve().is_relative_to(data_root(config).resolve()):
         raise DataError(f"--out {folder}: expected a folder outside data.dir, whose folders are classes")
+    with _in_one_line(folder):
+        _compare(
+            folder, _begun(folder), {"format": FORMAT, **asdict(recipe)}
+        )  # before minutes in the archives
+    originals = find_originals(config, folder / SHARDS / LISTING)
+    _check_originals(config, originals)
     made = Plan(folder, originals, recipe, config, list(_divide(originals, recipe)))
     with _in_one_line(folder):
         _agree(made)
@@ -164,7 +161,7 @@ def prepare(
     workers: int = 0,
     told: Callable[[int, int], None] = lambda *_: None,
 ) -> bool:
-    """Write the shards that are missing, and when none is, the set's statistics and index.
+    """Write the shards that are missing, and when none is, what describes the set and is missing or damaged.
 
     Args:
         plan: Which.
@@ -177,36 +174,35 @@ def prepare(
         Whether the set is whole now.
 
     Raises:
-        PrepareError: A picture cannot be read and `data.on_error` is `fail`.
+        PrepareError: A picture cannot be read and `data.on_error` is `fail`, or more than `data.max_skipped` cannot.
             Or something cannot be written; what is finished stays.
+        WrongPathError: Another process does not come to an end with the set.
     """
-    with _in_one_line(plan.folder):
-        return _prepare(plan, part, parts, workers, told)
-
-
-def _prepare(plan: Plan, part: int, parts: int, workers: int, told: Callable[[int, int], None]) -> bool:
-    own = plan.shards[part::parts]
-    total = sum(shard.end - shard.start for shard in own)
-    (plan.folder / SHARDS).mkdir(parents=True, exist_ok=True)
-    finished, convert = 0, _converter(plan.recipe, plan.config.max_pixels)
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        for shard in own:
-            if not plan.done(shard):
-                converted = functools.partial(_in_order, pool, convert)
-                _write_shard(plan, shard, converted, functools.partial(_told_of, told, finished, total))
-            finished += shard.end - shard.start
-            told(finished, total)
-    if not all(plan.done(shard) for shard in plan.shards):
-        return False
-    _finish(plan)
+    workers = workers or os.cpu_count() or 1
+    with _in_one_line(plan.folder), ThreadPoolExecutor(workers) as pool:
+        _write_shards(plan, plan.shards[part::parts], _in_threads(plan, pool, 2 * workers), told)
+        if any(plan.entry(shard) is None for shard in plan.shards):
+            return False
+        with locked(plan.folder, "another process has been finishing it for minutes", FINISH_SECONDS):
+            _finish(plan, pool)
     return True
 
 
-def _told_of(told: Callable[[int, int], None], before: int, total: int, count: int) -> None:
-    told(before + count, total)
-
-
 # ------------------------------------------------------------------------------------------------- planning
+
+
+def _check_originals(config: DataConfig, originals: Originals) -> None:
+    empty = [name for name, listing in originals.splits.items() if not listing.count]
+    if empty:
+        raise DataError(
+            f"data={config.name}: the {empty[0]} split has no pictures. Expected some in every split"
+        )
+    for name in originals.class_names:  # TFDS writes a line for each, and strips what it reads
+        if name != name.strip() or any(unicodedata.category(sign) in ("Cc", "Zl", "Zp") for sign in name):
+            raise DataError(
+                f"data={config.name}: expected class names without control characters, line breaks and blanks at "
+                f"their ends, found {name!r}. Rename its folder"
+            )
 
 
 def _divide(originals: Originals, recipe: Recipe) -> Iterator[Shard]:
@@ -223,48 +219,110 @@ def _file_name(originals: Originals) -> str:
     return re.sub(r"\W", "_", originals.name)
 
 
-def _agree(made: Plan) -> None:
-    """Enter the plan in the folder, or refuse a folder with another one."""
-    path, content = made.folder / PLAN, made.content()
-    if not path.exists():
-        made.folder.mkdir(parents=True, exist_ok=True)
-        others = [item.name for item in made.folder.iterdir() if not item.name.startswith(".")]
-        if set(others) - {PLAN, SHARDS}:  # another process may enter its plan just now
-            raise DataError(
-                f"--out {made.folder}: expected a new folder or one that prepare has begun, it holds other files"
-            )
-        _write_once(path, content)
+def _begun(folder: Path) -> dict[str, Any] | None:
+    """What a folder was begun with; None if it is new."""
+    with contextlib.suppress(DataError):
+        return whole_set(folder)  # which has it too, if the plan should be damaged
+    path = folder / PLAN
     try:
-        before = dict(json.loads(path.read_text()))
+        return dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        pass
     except ValueError as error:
         raise DataError(f"{path} is damaged ({error}); choose a new folder") from error
-    differing = [key for key in content if before.get(key) != content[key]]
-    if differing:
-        key = differing[0]
-        was, now = (str(values.get(key))[:60] for values in (before, content))
+    found = {item.name for item in folder.iterdir()} if folder.exists() else set()
+    if {name for name in found if not name.startswith(".")} - {PLAN, SHARDS}:  # one enters its plan just now
         raise DataError(
-            f"--out {made.folder}: it was begun with {key} {was}, came {now}; choose a new folder"
+            f"--out {folder}: expected a new folder or one that prepare has begun, it holds other files"
         )
+    return None
 
 
-# ---------------------------------------------------------------------------------------------- one shard
+def _agree(made: Plan) -> None:
+    """Enter the plan in the folder, or refuse a folder with another one."""
+    content = made.content()
+    if _begun(made.folder) is None:
+        made.folder.mkdir(parents=True, exist_ok=True)
+        _write_once(made.folder / PLAN, content)
+    _compare(made.folder, _begun(made.folder), content)
 
 
-@dataclass(frozen=True, eq=False)
-class _Converted:
-    """A picture as it is stored, or the reason why it cannot be."""
+def _compare(folder: Path, before: dict[str, Any] | None, content: dict[str, Any]) -> None:
+    """Refuse a folder that was begun with something else."""
+    for key, now in content.items():
+        if before is not None and (was := before.get(key)) != now:
+            raise DataError(
+                f"--out {folder}: it was begun with {key} {str(was)[:60]}, came {str(now)[:60]}; choose a new folder"
+            )
 
-    original: Original
-    data: bytes = b""
-    square: np.ndarray | None = None
-    problem: str | None = None
+
+def _write_once(path: Path, content: dict[str, Any]) -> None:
+    """Write a file whole, unless another process has been first."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".", suffix=".tmp") as place:
+        whole = Path(place) / path.name
+        write_json(whole, content)
+        with contextlib.suppress(FileExistsError):
+            os.link(whole, path)
+
+
+# ------------------------------------------------------------------------------------------------ the shards
+
+
+Convert = Callable[[Iterator[Original]], Iterator[tuple[list[Converted], Sums]]]
+
+
+def _write_shards(plan: Plan, own: list[Shard], convert: Convert, told: Callable[[int, int], None]) -> None:
+    total, finished = sum(shard.end - shard.start for shard in own), 0
+    (plan.folder / SHARDS).mkdir(parents=True, exist_ok=True)
+    skipped = _Skipped(plan)
+    for shard in own:
+        if plan.entry(shard) is None:
+            _write_shard(plan, shard, convert, skipped, functools.partial(_told_of, told, finished, total))
+        finished += shard.end - shard.start
+        told(finished, total)
+
+
+def _told_of(told: Callable[[int, int], None], before: int, total: int, count: int) -> None:
+    told(before + count, total)
+
+
+class _Skipped:
+    """How many pictures of each split are left out, as far as this process knows."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan, self._counts = plan, Counter[str]()
+        for shard in plan.shards:
+            self._counts[shard.split] += len((plan.entry(shard) or {"skipped": []})["skipped"])
+
+    def add(self, split: str, name: str, problem: str) -> None:
+        """Leave out one more.
+
+        Raises:
+            PrepareError: If none may be, or no more.
+        """
+        if self._plan.config.on_error is OnError.fail:
+            raise PrepareError(
+                f"cannot read {name} of the {split} split: {problem}. "
+                "Leave out what cannot be read with data.on_error=skip"
+            )
+        self._counts[split] += 1
+        _check_skipped(self._plan, split, self._counts[split], f"such as {name}: {problem}")
+
+
+def _check_skipped(plan: Plan, split: str, count: int, example: str) -> str:
+    """Refuse to leave out more than `data.max_skipped` of a split, or all of it; return what is left out."""
+    limit, total = plan.config.max_skipped, plan.originals.splits[split].count
+    said = f"{count} of {total} pictures of the {split} split cannot be read, {example}"
+    if count > limit * total or count == total:
+        raise PrepareError(
+            f"data.max_skipped={limit:g}: at least {said}. Repair or remove them and choose a new folder, or raise "
+            "data.max_skipped"
+        )
+    return said
 
 
 def _write_shard(
-    plan: Plan,
-    shard: Shard,
-    converted: Callable[[Iterator[Original]], Iterator[_Converted]],
-    told: Callable[[int], None],
+    plan: Plan, shard: Shard, convert: Convert, skipped: _Skipped, told: Callable[[int], None]
 ) -> None:
     """Write a shard under a temporary name, rename it, and then enter it."""
     from array_record.python.array_record_module import ArrayRecordWriter
@@ -272,129 +330,121 @@ def _write_shard(
     target = plan.folder / shard.file
     for remains in plan.folder.glob(f".{shard.file}.*.tmp*"):  # of a process that was killed
         remains.unlink(missing_ok=True)
-    skipped, records, sums = [], 0, Sums((plan.recipe.size, plan.recipe.size, 3))
+    left_out, seen, sums = [], 0, plan.recipe.sums()
     with replacing(target) as temporary:
         with closing(ArrayRecordWriter(str(temporary), "group_size:1")) as writer:
-            pictures = plan.originals.splits[shard.split].read(shard.start, shard.end)
-            for number, item in enumerate(converted(pictures), 1):
-                if item.problem is not None:
-                    if plan.config.on_error is OnError.fail:
-                        raise PrepareError(
-                            f"cannot read {item.original.name} of the {shard.split} split: {item.problem}. "
-                            "Leave out what cannot be read with data.on_error=skip"
-                        )
-                    skipped.append([item.original.name, item.problem])
-                else:
-                    writer.write(_example(item))
-                    records += 1
-                    if shard.split == "train":
-                        assert item.square is not None
-                        sums.add(item.square[np.newaxis])
-                told(number)
-        content = {
-            "split": shard.split,
-            "records": records,
-            "bytes": temporary.stat().st_size,
-            "sha256": _checksum(temporary),
-            "skipped": skipped,
-        }
+            for some, their_sums in convert(plan.originals.splits[shard.split].read(shard.start, shard.end)):
+                for item in some:
+                    if item.problem is None:
+                        writer.write(item.record)
+                    else:
+                        skipped.add(shard.split, item.name, item.problem)
+                        left_out.append([item.name, item.problem])
+                sums.merge(their_sums)
+                seen += len(some)
+                told(seen)
+        facts = facts_of(temporary)
     if shard.split == "train":
-        sums.save(_sums(plan, shard))
-    _write_json(plan.record(shard), content)
+        sums.save(plan.sums(shard))
+    records = seen - len(left_out)
+    write_json(plan.record(shard), {"split": shard.split, "records": records, **facts, "skipped": left_out})
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, convert: Callable[[Original], _Converted], pictures: Iterable[Original]
-) -> Iterator[_Converted]:
-    """Convert in threads, a few at a time, and yield in the order of the pictures."""
-    waiting: deque[Future[_Converted]] = deque()
-    try:
-        for picture in pictures:
-            waiting.append(pool.submit(convert, picture))
-            if len(waiting) > 4 * pool._max_workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
+def _in_threads(plan: Plan, pool: ThreadPoolExecutor, ahead: int) -> Convert:
+    """Convert some pictures at once, `ahead` times before they are asked for, and yield in the order of the pictures."""
+    convert = converter(plan.recipe, plan.config.max_pixels)
 
-
-def _converter(recipe: Recipe, max_pixels: int) -> Callable[[Original], _Converted]:
-    """From a picture to its stored form, decoded and resized as `augment.resize` would."""
-    quality = recipe.quality
-
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
-    def convert(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image = resize_shorter(decode(data, 3), recipe.size)
-        image = tf.cast(tf.clip_by_value(tf.round(tf.cast(image, tf.float32)), 0, 255), tf.uint8)
-        if quality is None:
-            return image, crop_center(image, recipe.size)
-        stored = tf.io.encode_jpeg(image, quality=quality)
-        return stored, crop_center(decode(stored, 3), recipe.size)
-
-    def run(original: Original) -> _Converted:
-        problem = original.problem or stream_problem(io.BytesIO(original.data), max_pixels)
-        if problem is not None:
-            return _Converted(original, problem=problem)
+    def converted(pictures: Iterator[Original]) -> Iterator[tuple[list[Converted], Sums]]:
+        waiting: deque[Future[tuple[list[Converted], Sums]]] = deque()
         try:
-            with tf.device("/CPU:0"):
-                stored, square = convert(tf.constant(original.data))
-        except tf.errors.OpError as error:
-            return _Converted(original, problem=error_reason(error))
-        data = bitmap(stored.numpy()) if quality is None else stored.numpy()
-        return _Converted(original, data, square.numpy())
+            while some := list(islice(pictures, PICTURES_AT_ONCE)):
+                waiting.append(pool.submit(convert, some))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
-    return run
-
-
-def bitmap(image: np.ndarray) -> bytes:
-    """Write uint8 [height, width, 3] as a BMP of 24 bits: raw pixels that every reader of pictures knows."""
-    height, width, _ = image.shape
-    rows = np.zeros((height, -(-3 * width // 4) * 4), np.uint8)  # a row fills whole words
-    rows[:, : 3 * width] = image[::-1, :, ::-1].reshape(height, -1)  # from below, blue first
-    header = np.array([54 + rows.size, 0, 54, 40, width, height], "<u4").tobytes()
-    header += np.array([1, 24], "<u2").tobytes() + np.array([0, rows.size, 0, 0, 0, 0], "<u4").tobytes()
-    return b"BM" + header + rows.tobytes()
-
-
-def _example(item: _Converted) -> bytes:
-    """The record: a `tf.train.Example` with the features of TFDS's imagenet2012."""
-
-    def text(value: bytes) -> tf.train.Feature:
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-
-    features = {
-        "image": text(item.data),
-        "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[item.original.label])),
-        "file_name": text(item.original.name.encode()),
-    }
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(
-        deterministic=True
-    )
-
-
-def _sums(plan: Plan, shard: Shard) -> Path:
-    return plan.folder / SHARDS / f"{shard.file}.npz"
+    return converted
 
 
 # ----------------------------------------------------------------------------------------- the whole set
 
 
-def _finish(plan: Plan) -> None:
-    """Write what describes the set; `prepared.json` comes last."""
+def _finish(plan: Plan, pool: ThreadPoolExecutor) -> None:
+    """Write what describes the set, as far as it is not there; `prepared.json` comes last."""
+    shards = {shard.file: plan.entry(shard) or {} for shard in plan.shards}
+    index = {**plan.content(), "shards": shards}
+    sound = _sound_files(plan.folder, index)
+    if sound != {PLAN, STATISTICS, *TFDS_FILES}:
+        _judge_skipped(plan, shards)
+        if STATISTICS not in sound:
+            _all_sums(plan, pool).statistics().save(plan.folder / STATISTICS)
+        if PLAN not in sound:
+            write_json(plan.folder / PLAN, plan.content())
+        _describe(plan, shards)
+        files = {name: facts_of(plan.folder / name) for name in (PLAN, STATISTICS, *TFDS_FILES)}
+        write_json(plan.folder / WHOLE_SET, {**index, "files": files})
+    for shard in plan.shards:  # a gigabyte in 625 of them, and all in the statistics now
+        plan.sums(shard).unlink(missing_ok=True)
+    for place in (plan.folder, plan.folder / SHARDS):
+        for remains in place.glob(".*.tmp*"):  # of processes that were killed
+            shutil.rmtree(remains) if remains.is_dir() else remains.unlink(missing_ok=True)
+
+
+def _sound_files(folder: Path, index: dict[str, Any]) -> set[str]:
+    """The files that an earlier attempt has written of the same shards, and that nothing has happened to."""
+    try:
+        files = whole_set(folder)
+    except DataError:
+        return set()
+    known: dict[str, Facts] = files.pop("files")
+    return {name for name in known if files == index and file_problem(folder / name, known[name]) is None}
+
+
+def _judge_skipped(plan: Plan, shards: dict[str, Any]) -> None:
+    """Say how many pictures are left out; refuse too many."""
+    for split in plan.originals.splits:
+        skipped = [item for shard in shards.values() if shard["split"] == split for item in shard["skipped"]]
+        if skipped:
+            name, reason = skipped[0]
+            said = _check_skipped(plan, split, len(skipped), f"the first {name}: {reason}")
+            logger.warning("Left out: %s; %s lists all", said, plan.folder / WHOLE_SET)
+
+
+def _all_sums(plan: Plan, pool: ThreadPoolExecutor) -> Sums:
+    """The sums of the training split's shards, added up in their order."""
+    train = [shard for shard in plan.shards if shard.split == "train"]
+    total = plan.recipe.sums()
+    for sums in pool.map(functools.partial(_shard_sums, plan), train):
+        total.merge(sums)
+    return total
+
+
+def _shard_sums(plan: Plan, shard: Shard) -> Sums:
+    """The sums that were kept, or where they are gone those of the stored pictures, which are the same."""
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    with contextlib.suppress(*ARCHIVE_DAMAGES):
+        return Sums.load(plan.sums(shard))
+    total = plan.recipe.sums()
+    with ArrayRecordDataSource([str(plan.folder / shard.file)]) as records:
+        for start in range(0, len(records), PICTURES_AT_ONCE):
+            sums = plan.recipe.sums()
+            for record in records.__getitems__(range(start, min(start + PICTURES_AT_ONCE, len(records)))):
+                sums.add(read_square(record, plan.recipe.size)[None])
+            total.merge(sums)
+    return total
+
+
+def _describe(plan: Plan, shards: dict[str, Any]) -> None:
+    """Write `TFDS_FILES`."""
     import tensorflow_datasets as tfds
 
-    if (plan.folder / WHOLE_SET).exists():
-        return
-    shards = {shard.file: json.loads(plan.record(shard).read_text()) for shard in plan.shards}
-    _check_skipped(plan, shards)
-    train = [shard for shard in plan.shards if shard.split == "train"]
-    sums = Sums((plan.recipe.size, plan.recipe.size, 3))
-    for shard in train:
-        sums.merge(Sums.load(_sums(plan, shard)))
-    sums.statistics().save(plan.folder / STATISTICS)
     name = _file_name(plan.originals)
+    version = plan.folder.name if tfds.core.Version.is_valid(plan.folder.name) else "1.0.0"
     template = tfds.core.ShardedFileTemplate(
         data_dir=plan.folder, dataset_name=name, filetype_suffix="array_record"
     )
@@ -407,114 +457,22 @@ def _finish(plan: Plan) -> None:
         )
         for split in plan.originals.splits
     ]
-    tfds.folder_dataset.write_metadata(
-        data_dir=plan.folder,
-        features=tfds.features.FeaturesDict(
-            {
-                "image": tfds.features.Image(encoding_format="jpeg" if plan.recipe.quality else None),
-                "label": tfds.features.ClassLabel(names=plan.originals.class_names),
-                "file_name": tfds.features.Text(),
-            }
+    features = {
+        "image": tfds.features.Image(encoding_format="jpeg" if plan.recipe.quality else None),
+        "label": tfds.features.ClassLabel(names=plan.originals.class_names),
+        "file_name": tfds.features.Text(),
+    }
+    info = tfds.core.DatasetInfo(
+        builder=tfds.core.dataset_info.DatasetIdentity(
+            name=name, version=tfds.core.Version(version), data_dir=str(plan.folder), module_name=""
         ),
-        split_infos=infos,
-        filename_template=template,
-        check_data=False,  # which reads TFRecord alone
+        features=tfds.features.FeaturesDict(features),
         supervised_keys=("image", "label"),
     )
-    _write_json(plan.folder / WHOLE_SET, {**plan.content(), "shards": shards})
-
-
-def _check_skipped(plan: Plan, shards: dict[str, Any]) -> None:
-    """Say how many pictures are left out; refuse more than `data.max_skipped` of a split's."""
-    limit = plan.config.max_skipped
-    for split, listing in plan.originals.splits.items():
-        skipped = [item for shard in shards.values() if shard["split"] == split for item in shard["skipped"]]
-        if not skipped:
-            continue
-        name, reason = skipped[0]
-        said = f"{len(skipped)} of {listing.count} pictures of the {split} split cannot be read, the first {name}: {reason}"
-        if len(skipped) > limit * listing.count or len(skipped) == listing.count:
-            raise PrepareError(
-                f"data.max_skipped={limit:g}: {said}. Repair or remove them and choose a new folder, or raise data.max_skipped"
-            )
-        logger.warning("Left out: %s; %s lists all", said, plan.folder / WHOLE_SET)
-
-
-def verify_prepared(folder: Path, told: Callable[[int, int], None] = lambda *_: None) -> int:
-    """Read a prepared set again: checksums, numbers of records, and every picture.
-
-    Returns:
-        The number of pictures.
-
-    Raises:
-        DataError: The folder holds no whole set.
-        PrepareError: Files are damaged; the message names them.
-    """
-    from array_record.python.array_record_data_source import ArrayRecordDataSource
-
-    content = whole_set(folder)
-    total = sum(shard["records"] for shard in content["shards"].values())
-    classes, seen, problems = len(content["class_names"]), 0, []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for file, shard in content["shards"].items():
-            problem = _file_problem(folder / file, shard)
-            if problem is None and shard["records"]:
-                records = ArrayRecordDataSource([str(folder / file)])
-                raw = records.__getitems__(list(range(len(records))))
-                problem = next(filter(None, pool.map(lambda item: _record_problem(item, classes), raw)), None)
-            if problem:
-                problems.append(f"{file}: {problem}")
-            seen += shard["records"]
-            told(seen, total)
-    if problems:
-        more = f" (and {len(problems) - 1} more files)" if len(problems) > 1 else ""
-        raise PrepareError(
-            f"{folder}: {problems[0]}{more}. Delete it and {WHOLE_SET}, and prepare again what is missing"
-        )
-    return total
-
-
-def _file_problem(path: Path, expected: dict[str, Any]) -> str | None:
-    if not path.exists():
-        return "it is missing"
-    if path.stat().st_size != expected["bytes"]:
-        return f"expected {expected['bytes']} bytes, it has {path.stat().st_size}"
-    return (
-        None
-        if _checksum(path) == expected["sha256"]
-        else "its checksum is another one than when it was written"
-    )
-
-
-def _record_problem(record: bytes, classes: int) -> str | None:
-    features = tf.train.Example.FromString(record).features.feature
-    name = features["file_name"].bytes_list.value[0].decode()
-    if not 0 <= features["label"].int64_list.value[0] < classes:
-        return f"{name} has no label below {classes}"
-    try:
-        with tf.device("/CPU:0"):
-            decode(tf.constant(features["image"].bytes_list.value[0]), 3)
-    except (tf.errors.OpError, ValueError) as error:
-        return f"{name}: {error_reason(error)}"
-    return None
-
-
-# --------------------------------------------------------------------------------------------------- files
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_atomic(path, lambda stream: stream.write(json.dumps(content, indent=1).encode()))
-
-
-def _write_once(path: Path, content: dict[str, Any]) -> None:
-    """Write a file whole, unless another process has been first."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as place:
-        whole = Path(place) / path.name
-        _write_json(whole, content)
-        with contextlib.suppress(FileExistsError):
-            os.link(whole, path)
+    info.set_file_format(tfds.core.FileFormat.ARRAY_RECORD)
+    info.set_splits(tfds.core.splits.SplitDict(infos))
+    with tempfile.TemporaryDirectory(dir=plan.folder, prefix=".", suffix=".tmp") as place:
+        info.write_to_directory(place)
+        for file in TFDS_FILES:
+            with replacing(plan.folder / file) as temporary:
+                temporary.write_bytes((Path(place) / file).read_bytes())

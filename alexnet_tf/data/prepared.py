@@ -192,17 +192,26 @@ def _missing(name: str, base_name: str, root: Path) -> DataError:
         near = difflib.get_close_matches(base_name, [*known, "digits", "folder"], n=5, cutoff=0.5)
         hint = f"Near matches: {', '.join(near)}." if near else "Expected digits, folder or a TFDS name."
         return DataError(f"data.name={name} is neither prepared in {root} nor known to TFDS. {hint}")
-    archives = MANUAL_ARCHIVES.get(base_name)
-    place = (
-        ""
-        if archives is None
-        else f"place {' and '.join(archives)} in {root / 'downloads' / 'manual'}, then "
-    )
     # Not `tfds build`: TFDS 4.9.10's command fails without apache_beam.
     call = f"tfds.builder('{name}', data_dir='{root}', file_format='array_record').download_and_prepare()"
     return DataError(
-        f"{name} is not prepared in {root} (data.dir or ALEXNET_DATA_DIR says where). To prepare it, {place}run: "
-        f'python -c "import tensorflow_datasets as tfds; {call}"'
+        f"{name} is not prepared in {root} (data.dir or ALEXNET_DATA_DIR says where). To prepare it, "
+        f'{_archives_first(name, base_name, root)}run: python -c "import tensorflow_datasets as tfds; {call}"'
+    )
+
+
+def _archives_first(name: str, base_name: str, root: Path) -> str:
+    """Where archives are expected that users must fetch themselves, and the shorter way from them."""
+    if base_name not in MANUAL_ARCHIVES:
+        return ""
+    archives, place = MANUAL_ARCHIVES[base_name], root / "downloads" / "manual"
+    there = [
+        str(path) for folder in (root, place) for path in map(folder.joinpath, archives) if path.is_file()
+    ]
+    return (
+        f"place {' and '.join(archives)} in {place}, found {' and '.join(there) or 'neither'}, then run: "
+        f"alexnet prepare data={name} data.dir={root} --out PREPARED, and train with data=prepared data.dir=PREPARED; "
+        "or for a set of TFDS's with the original sizes "
     )
 
 

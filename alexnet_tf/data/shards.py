@@ -1,5 +1,6 @@
 """`data=prepared`: the shards that `alexnet prepare` has written, with their statistics."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,12 @@ from alexnet_tf.data.splits import DataSource, ShippedStatistics
 from alexnet_tf.data.stores import DataError
 
 PLAN, WHOLE_SET, STATISTICS = "plan.json", "prepared.json", "statistics.npz"
-FORMAT = 1
+TFDS_FILES = ("dataset_info.json", "features.json", "label.labels.txt")
+"""What TFDS reads of a set besides the shards; the last has the class names, a line each."""
+FORMAT = 2
+
+Facts = dict[str, Any]
+"""What is known of a file since it was written: `bytes` and `sha256`."""
 
 
 def load_shards(config: DataConfig) -> DataSource:
@@ -51,6 +57,27 @@ def whole_set(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(f"{folder / WHOLE_SET} is damaged: {error}") from error
     known = isinstance(content, dict) and content.get("format") == FORMAT
-    if not known or not {"shards", "pictures", "size", "class_names"} <= set(content):
+    if not known or not {"shards", "files", "pictures", "size", "class_names"} <= set(content):
         raise DataError(f"{folder / WHOLE_SET}: expected a set of format {FORMAT}, which this version reads")
     return content
+
+
+def facts_of(path: Path) -> Facts:
+    """Read a file, a little at a time."""
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def file_problem(path: Path, expected: Facts) -> str | None:
+    """Return why a file is not what was written, or None."""
+    try:
+        size = path.stat().st_size
+        if size != expected["bytes"]:
+            return f"expected {expected['bytes']} bytes, it has {size}"
+        if facts_of(path)["sha256"] != expected["sha256"]:
+            return "its checksum is another one than when it was written"
+    except FileNotFoundError:
+        return "it is missing"
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    return None

@@ -36,6 +36,8 @@ ARCHIVE_DAMAGES = (
 )
 """What NumPy and zipfile raise for bytes that are no archive of arrays."""
 VALUES_AT_ONCE = 2**22
+PIXELS_AT_ONCE = 2**13
+"""So few stay in the processor's cache, and in one thread of the linear algebra; threads that add would wait for it."""
 
 logger = logging.getLogger(__name__)
 
@@ -193,12 +195,15 @@ class Sums:
 
     def add(self, images: np.ndarray) -> None:
         """Add images [N, height, width, channels]."""
-        colours = images.astype(np.float64).reshape(-1, len(self.colour))
+        colours = images.reshape(-1, len(self.colour))
         self.count, self.pixels = self.count + len(images), self.pixels + len(colours)
-        self.colour += colours.sum(axis=0)
-        self.products += colours.T @ colours
+        for start in range(0, len(colours), PIXELS_AT_ONCE):
+            some = colours[start : start + PIXELS_AT_ONCE].astype(np.float64)
+            self.colour += np.ones(len(some)) @ some
+            self.products += some.T @ some
         if self.image is not None:
-            self.image += images.sum(axis=0, dtype=np.float64)
+            for image in images:
+                self.image += image
 
     def merge(self, other: "Sums") -> None:
         """Add what another one has added."""
@@ -215,9 +220,11 @@ class Sums:
 
     @classmethod
     def load(cls, path: Path) -> "Sums":
-        """Read what `save` wrote."""
+        """Read what `save` wrote; one of `ARCHIVE_DAMAGES` where it cannot be read."""
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             sums = cls(arrays.get("image", arrays["colour"]).shape)
+            if set(arrays) != {name for name, value in vars(sums).items() if value is not None}:
+                raise ValueError(f"{path} is no file of sums")
             for name in arrays:
                 setattr(sums, name, arrays[name] if arrays[name].ndim else int(arrays[name]))
         return sums

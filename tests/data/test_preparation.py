@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import shutil
 import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,18 +13,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from ilsvrc import SYNSETS, TRAIN, add, jpeg, picture, write_archives
+from ilsvrc import SYNSETS, TRAIN, VALIDATION, add, jpeg, picture, write_archives
+from PIL import Image
 
 from alexnet_tf import data
 from alexnet_tf.config import compose
-from alexnet_tf.data.preparation import bitmap
+from alexnet_tf.data.conversion import bitmap
 from alexnet_tf.data.stores import decode
 
-GREY, PNG = "n02119789_1.JPEG", "n02119789_2.JPEG"
+GREY, PNG, CMYK = "n02119789_1.JPEG", "n02119789_2.JPEG", "n02119789_3.JPEG"
 RECIPE = data.Recipe(size=64, quality=95, records_per_shard=5)
 
 
 def config(name, folder, *overrides):
+    if name == "imagenet2012":  # the miniature has 3 of the 1000 classes
+        overrides = ("data.on_error=skip", *overrides)
     return compose([f"data={name}", f"data.dir='{folder}'", "model=alexnet", *overrides]).data
 
 
@@ -38,11 +43,27 @@ def prepare(archives, out, recipe=RECIPE, **options):
     return data.prepare(plan, **options)
 
 
-def tar_of(name):
+def tar_of(*names):
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
-        add(archive, name, b"")
+        for name in names:
+            add(archive, name, b"")
     return stream.getvalue()
+
+
+def in_cmyk(image):
+    stream = io.BytesIO()
+    Image.fromarray(image).convert("CMYK").save(stream, "JPEG", quality=95)
+    return stream.getvalue()
+
+
+def files_of(folder):
+    """Every file of a set, hidden ones too, by its name in the folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def contents(folder):
@@ -55,6 +76,7 @@ def others():
     return {
         GREY: tf.io.encode_jpeg(image[..., :1]).numpy(),
         PNG: tf.io.encode_png(image).numpy(),
+        CMYK: in_cmyk(image),
     }
 
 
@@ -169,48 +191,163 @@ def test_parts_make_the_same_files(prepared, archives, tmp_path):
 
 
 def test_a_damaged_picture_is_named_and_what_is_done_stays(tmp_path, others, caplog):
-    cut = others[PNG][:200]
-    write_archives(tmp_path / "archives", others={"n15075141_3.JPEG": cut, "n15075141_5.JPEG": b"no picture"})
-    out = tmp_path / "out"
+    folder, out = photos(tmp_path / "photos"), tmp_path / "out"
+    (folder / "bees" / "1.jpg").rename(folder / "bees" / "{1}.jpg").write_bytes(others[PNG][:200])
+    recipe = replace(RECIPE, records_per_shard=2)
     with pytest.raises(
         data.PrepareError,
-        match=r"cannot read n15075141_3.JPEG of the train split: Invalid PNG data, size 200. Leave out .*data.on_error=skip",
+        match=r"cannot read bees/\{1\}.jpg of the train split: Invalid PNG data, size 200. Leave out .*data.on_error=skip",
     ):
-        prepare(tmp_path / "archives", out)
+        data.prepare(data.make_plan(config("folder", folder), out, recipe))
     assert not list(out.glob(".*"))  # nothing half-written
     finished = {name: (out / name).stat().st_mtime_ns for name in contents(out)}
-    assert len(finished) == 3
-    skipping = config("imagenet2012", tmp_path / "archives", "data.on_error=skip")
-    with pytest.raises(
-        data.PrepareError, match=r"data.max_skipped=0.01: 2 of 18 pictures of the train split cannot be read"
-    ):
-        data.prepare(data.make_plan(skipping, out, RECIPE))
-    assert not (out / "prepared.json").exists()
-    skipping.max_skipped = 0.2
-    assert data.prepare(data.make_plan(skipping, out, RECIPE))
+    assert len(finished) == 2
+    skipping = config("folder", folder, "data.on_error=skip", "data.max_skipped=0.2")
+    assert data.prepare(data.make_plan(skipping, out, recipe))
     assert {name: (out / name).stat().st_mtime_ns for name in finished} == finished
-    assert "Left out: 2 of 18 pictures of the train split" in caplog.text
-    source = data.load_source(config("prepared", out))
-    assert source.split("train").num_examples == 16
+    assert "Left out: 1 of 6 pictures of the train split" in caplog.text
+    assert (
+        data.load_source(config("prepared", out, "data.validation_fraction=0")).split("train").num_examples
+        == 5
+    )
     shards = json.loads((out / "prepared.json").read_text())["shards"].values()
-    names = [name for shard in shards for name, _ in shard["skipped"]]
-    assert names == ["n15075141_3.JPEG", "n15075141_5.JPEG"]
+    assert [name for shard in shards for name, _ in shard["skipped"]] == ["bees/{1}.jpg"]
 
 
-def test_damage_is_found(archives, tmp_path):
-    out = tmp_path / "out"
+def test_too_many_damaged_pictures_end_the_work_at_once(tmp_path):
+    write_archives(
+        tmp_path / "archives", others=dict.fromkeys(("n01440764_1.JPEG", "n02119789_4.JPEG"), b"none")
+    )
+    skipping = config("imagenet2012", tmp_path / "archives", "data.max_skipped=0.06")
+    plan = data.make_plan(skipping, tmp_path / "out", RECIPE)
+    with pytest.raises(
+        data.PrepareError,
+        match=r"data.max_skipped=0.06: at least 2 of 18 pictures of the train split cannot be read, such as n02119789_4",
+    ):
+        data.prepare(plan)
+    assert len(contents(tmp_path / "out")) == 2  # of four: the one with the second was not finished
+    with pytest.raises(data.PrepareError, match="at least 2 of 18"):  # what is on the disk counts too
+        data.prepare(plan, part=2, parts=6)
+    plan.config.max_skipped = 0.2
+    assert data.prepare(plan)
+
+
+def test_damage_is_found(archives, prepared, tmp_path):
+    out, whole = tmp_path / "out", files_of(prepared)
     prepare(archives, out)
     assert data.verify_prepared(out) == 26
-    target = sorted(out.glob("*train*00002-of*"))[0]
-    content = bytearray(target.read_bytes())
-    content[len(content) // 2] ^= 1
-    target.write_bytes(content)
-    with pytest.raises(data.PrepareError, match=rf"{target.name}: its checksum is another one"):
+    targets = [*sorted(out.glob("*train*0000[12]-of*")), out / "statistics.npz", out / "dataset_info.json"]
+    for target in targets:
+        content = bytearray(target.read_bytes())
+        content[len(content) // 2] ^= 1
+        target.write_bytes(content)
+    with pytest.raises(data.PrepareError, match=r"statistics.npz: its checksum is another one") as caught:
         data.verify_prepared(out)
-    target.unlink()
-    (out / "prepared.json").unlink()
+    assert all(target.name in str(caught.value) for target in targets)
+    for target in targets:
+        target.unlink()
+    with pytest.raises(data.PrepareError, match=r"statistics.npz: it is missing"):
+        data.verify_prepared(out)
     prepare(archives, out)
-    assert data.verify_prepared(out) == 26
+    assert files_of(out) == whole
+
+
+@pytest.mark.parametrize("lost", ["statistics.npz", "label.labels.txt", "plan.json", "prepared.json"])
+def test_what_describes_the_set_is_restored_from_the_shards(archives, prepared, tmp_path, lost):
+    whole, out = files_of(prepared), tmp_path / "out"
+    shutil.copytree(prepared, out)
+    written = {path: path.stat().st_mtime_ns for path in out.glob("*.array_record*")}
+    for damage in (lambda: (out / lost).write_bytes(whole[lost][:-3]), lambda: (out / lost).unlink()):
+        damage()
+        assert prepare(archives, out)
+        assert files_of(out) == whole
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+def test_sums_go_when_the_set_is_whole_and_come_again_from_the_shards(archives, prepared, tmp_path):
+    out = tmp_path / "out"
+    for part in (1, 2):
+        assert not prepare(archives, out, part=part, parts=3)
+    kept = sorted((out / "shards").glob("*-of-*.npz"))
+    assert len(kept) == 2
+    kept[0].unlink()
+    kept[1].write_bytes(kept[1].read_bytes()[:-100])
+    assert prepare(archives, out)
+    assert files_of(out) == files_of(prepared)
+    assert [path.name for path in (out / "shards").glob("*.npz")] == ["listing.npz"]
+
+
+def test_archives_are_looked_through_once(tmp_path):
+    write_archives(tmp_path, per_class=2, validation=2)
+    settings, train = config("imagenet2012", tmp_path), tmp_path / TRAIN
+    data.make_plan(settings, tmp_path / "out", RECIPE)
+    before = train.stat()
+    with train.open("r+b") as file:  # the name of the first archive in it, which nothing else needs
+        file.write(b"x")
+    with pytest.raises(data.DataError, match="cannot read it"):
+        data.make_plan(settings, tmp_path / "out", RECIPE)
+    os.utime(train, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert data.prepare(data.make_plan(settings, tmp_path / "out", RECIPE))
+    assert data.verify_prepared(tmp_path / "out") == 8
+    (tmp_path / "out" / "shards" / "listing.npz").write_bytes(b"PK damaged")
+    with pytest.raises(data.DataError, match="cannot read it"):
+        data.make_plan(settings, tmp_path / "out", RECIPE)
+
+
+def test_processes_that_begin_together_look_once(archives, tmp_path, caplog):
+    caplog.set_level("INFO")
+    settings, barrier = config("imagenet2012", archives), threading.Barrier(4)
+
+    def begin(_):
+        barrier.wait()
+        return data.make_plan(settings, tmp_path / "out", RECIPE).originals.splits["train"].count
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(begin, range(4))) == [18] * 4
+    assert sum(record.message.startswith("Looking through") for record in caplog.records) == 1
+
+
+def test_incomplete_archives_are_refused_or_said(archives, tmp_path, caplog):
+    refusing = config("imagenet2012", archives, "data.on_error=fail")
+    with pytest.raises(data.DataError) as caught:
+        data.make_plan(refusing, tmp_path / "out", RECIPE)
+    assert "997 of the 1000 classes have no pictures, the first is n01443537; " in str(caught.value)
+    assert "expected 50000 pictures, found 8. Prepare what there is with data.on_error=skip" in str(
+        caught.value
+    )
+    data.make_plan(config("imagenet2012", archives), tmp_path / "out", RECIPE)
+    assert [record.message.split(": ")[0] for record in caplog.records] == ["Incomplete"] * 2
+    photos(tmp_path / "folders" / "train")
+    with pytest.raises(
+        data.DataError, match=r"1000 WordNet ids in .*ants is none of them; data=folder takes any"
+    ):
+        data.make_plan(config("imagenet2012", tmp_path / "folders"), tmp_path / "other", RECIPE)
+
+
+def test_a_picture_that_is_there_twice_is_refused(archives, tmp_path):
+    (tmp_path / TRAIN).write_bytes((archives / TRAIN).read_bytes())
+    name = "ILSVRC2012_val_00000007.JPEG"
+    (tmp_path / VALIDATION).write_bytes(tar_of(name, f"folder/{name}"))
+    with pytest.raises(data.DataError, match=f"expected every picture once, found {name} twice"):
+        data.make_plan(config("imagenet2012", tmp_path), tmp_path / "out", RECIPE)
+
+
+def test_a_long_thin_picture_is_not_made_longer(tmp_path):
+    folder = photos(tmp_path / "photos")
+    (folder / "ants" / "thin.png").write_bytes(tf.io.encode_png(np.zeros([1, 60_000, 1], np.uint8)).numpy())
+    message = r"ants/thin.png of the train split: 60000x1 pixels are 245760000 when the shorter side is 64, more than data.max"
+    with pytest.raises(data.PrepareError, match=message):
+        data.prepare(data.make_plan(config("folder", folder), tmp_path / "out", RECIPE))
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "end ", "bell\a", "\u2028"])
+def test_class_names_that_no_list_can_hold_are_refused(tmp_path, name):
+    folder = photos(tmp_path / "photos")
+    (folder / "ants").rename(folder / name)
+    with pytest.raises(data.DataError, match="expected class names without control characters") as caught:
+        data.make_plan(config("folder", folder), tmp_path / "out", RECIPE)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -266,7 +403,11 @@ def test_processes_that_begin_together_agree(archives, tmp_path):
     sizes = {answer for answer in answers if answer is not True}
     assert sizes in ({64}, {32})  # one plan won, and the others were told of it
     assert answers.count(True) == (2 if sizes == {64} else 6)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["plan.json"]
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "out").rglob("*")) == [
+        "out/plan.json",
+        "out/shards",
+        "out/shards/listing.npz",
+    ]
 
 
 def test_what_a_killed_process_left_is_taken_away(tmp_path):
@@ -353,7 +494,9 @@ def test_the_command(alexnet, tmp_path, archives):
         ("data=imagenet2012", "model=alexnet"): "model=alexnet: expected data=NAME or data.KEY=VALUE",
         ("data.dir=x",): "prepare: expected data=NAME, such as data=imagenet2012 or data=folder",
         ("data=imagenet2012", "--shard=3/3"): "--shard 3/3: expected I/N with I from 0 to N-1, such as 0/8",
-        ("data=imagenet2012", "--verify"): "prepare --verify: expected nothing more than --out DIR",
+        ("--records=5", "--verify"): "prepare --verify: expected nothing more than --out DIR",
+        ("data=folder", "data.in_memory=never"): "data.in_memory=never: has no effect on what is prepared",
+        ("data=folder", "--raw", "--quality=90"): "--quality 90: expected without --raw",
     }
     for arguments, message in wrong.items():
         result = alexnet("prepare", *arguments, "--out", out)
@@ -363,6 +506,7 @@ def test_the_command(alexnet, tmp_path, archives):
         "prepare",
         "data=imagenet2012",
         f"data.dir={archives}",
+        "data.on_error=skip",
         "--out",
         out,
         "--size=64",

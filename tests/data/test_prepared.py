@@ -303,10 +303,15 @@ def test_missing_data_fail_at_once_with_the_command(
     assert "\n" not in str(caught.value)
 
 
-def test_missing_imagenet_names_the_archives(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=rf"ILSVRC2012_img_val.tar in {tmp_path}/downloads/manual") as caught:
+def test_missing_imagenet_names_the_archives_and_the_command(tmp_path: Path) -> None:
+    archives, place = "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar", tmp_path / "downloads" / "manual"
+    with pytest.raises(DataError, match=rf"{archives} in {place}, found neither, then run: ") as caught:
         load_source(config(tmp_path, "imagenet2012"))
-    assert "ILSVRC2012_img_train.tar" in str(caught.value)
+    command = f"alexnet prepare data=imagenet2012 data.dir={tmp_path} --out PREPARED"
+    assert f"{command}, and train with data=prepared data.dir=PREPARED" in str(caught.value)
+    (tmp_path / "ILSVRC2012_img_val.tar").touch()
+    with pytest.raises(DataError, match=rf"found {tmp_path}/ILSVRC2012_img_val.tar, then run: "):
+        load_source(config(tmp_path, "imagenet2012"))
 
 
 def test_an_unknown_name_gets_near_matches(tmp_path: Path) -> None:
