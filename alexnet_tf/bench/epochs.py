@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from alexnet_tf import data
 from alexnet_tf.bench import ours
@@ -83,10 +84,15 @@ def long_run(config: Config, epochs: tuple[int, ...], folder: str) -> Subject:
 
 
 def arrays(config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """All training images (uint8 [N, H, W, C]) and labels (int32 [N]), for peers that read them from memory."""
-    source = data.load_source(config.data)
-    pairs = [(image, label) for image, label, _ in data.raw_examples(source, "train").as_numpy_iterator()]
-    return np.stack([image for image, _ in pairs]), np.array([label for _, label in pairs], np.int32)
+    """All training images (uint8 [N, S, S, C], the network's size) and labels (int32 [N]), for peers that hold them."""
+    source, size = data.load_source(config.data), config.model.input_size
+    images, labels = [], []
+    for image, label, _ in data.raw_examples(source, "train"):
+        images.append(
+            tf.cast(tf.round(tf.image.resize(image, (size, size), antialias=True)), tf.uint8).numpy()
+        )
+        labels.append(int(label))
+    return np.stack(images), np.array(labels, np.int32)
 
 
 def _arrive(gate: Gate, failures: list[BaseException]) -> None:
