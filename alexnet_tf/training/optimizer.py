@@ -109,14 +109,20 @@ class CoupledSGD(keras.optimizers.Optimizer):
         group, velocity, dtype = self._group_of[index], self._velocities[index], variable.dtype
         rate = tf.cast(self._rates.get(group, learning_rate), dtype)
         decay, gate = tf.cast(self._decays[group], dtype), tf.cast(self._gates[group], dtype)
-        # A closed gate keeps both v and w as they are: v' = 1 v - 0, w' = w + 0 v.
-        momentum = gate * tf.constant(self.momentum, dtype) + (1 - gate)
-        step = gate * rate
-        new = momentum * tf.convert_to_tensor(velocity) - step * (
-            decay * tf.convert_to_tensor(variable) + tf.cast(gradient, dtype)
-        )
-        self.assign(velocity, new)
-        self.assign_add(variable, gate * new)
+        decayed = tf.cast(gradient, dtype) + decay * tf.convert_to_tensor(variable)
+
+        def move() -> tf.Tensor:
+            # v = momentum v - rate g; w = w + v in one pass over both, with the same bits as if written out.
+            tf.raw_ops.ResourceApplyKerasMomentum(
+                var=_value(variable).handle,
+                accum=_value(velocity).handle,
+                lr=rate,
+                grad=decayed,
+                momentum=tf.constant(self.momentum, dtype),
+            )
+            return tf.constant(True)
+
+        tf.cond(gate > 0, move, lambda: tf.constant(False))  # a closed gate keeps both v and w as they are
 
     def set_rates(self, rates: Mapping[str, float]) -> None:
         """Set the rates of the groups named, each of which has one of its own."""
@@ -135,6 +141,11 @@ class CoupledSGD(keras.optimizers.Optimizer):
         config = super().get_config()
         config.pop("weight_decay", None)
         return {**config, "momentum": self.momentum, "weight_decay": self.decay, "groups": self.groups}
+
+
+def _value(variable: Any) -> tf.Variable:
+    """TensorFlow's variable, which Keras wraps."""
+    return variable.value if isinstance(variable, keras.Variable) else variable
 
 
 def make_optimizer(config: OptimizerConfig) -> keras.optimizers.Optimizer:
