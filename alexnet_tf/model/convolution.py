@@ -106,7 +106,9 @@ class ColumnConv2D(keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Convolves `[N, H, W, channels]` to `[N, H', W', filters]`."""
         kernel = keras.ops.convert_to_tensor(self.kernel)
-        padding = self._tf_padding()
+        padding, edges = self._tf_padding()
+        if any(edges):
+            inputs = tf.pad(inputs, [[0, 0], edges, edges, [0, 0]])
         if self.columns == 1:
             maps = tf.nn.conv2d(inputs, kernel, self.strides, padding)
         else:
@@ -143,14 +145,15 @@ class ColumnConv2D(keras.layers.Layer):
         """Zero pixels on each side, as far as a number says it."""
         return self.padding if isinstance(self.padding, int) else 0
 
-    def _tf_padding(self) -> str | list[list[int]]:
-        """What `tf.nn.conv2d` takes as its padding."""
-        if self.padding == "same":
-            return "SAME"
+    def _tf_padding(self) -> tuple[str, list[int]]:
+        """What `tf.nn.conv2d` takes as its padding, and the zeros before and after each side that it is given already.
+
+        It would take the zeros itself, but then, on CPU, computes its gradients without oneDNN: 1.5 times slower in
+        float32, 30 times in bfloat16.
+        """
+        if self.padding == "same" or (self.strides == 1 and 2 * self._pixels + 1 == self.kernel_size):
+            return "SAME", [0, 0]
         # stride - 1 more zeros turn TensorFlow's floor into the ceiling whatever the size; windows that
         # do not fit even so are dropped, and the zeros they would have read with them.
         extra = self.strides - 1 if self.rounding == "up" else 0
-        if self._pixels == extra == 0:
-            return "VALID"
-        side = [self._pixels, self._pixels + extra]
-        return [[0, 0], side, side, [0, 0]]
+        return "VALID", [self._pixels, self._pixels + extra]
