@@ -43,14 +43,10 @@ def test_every_contender_can_be_made(name, tmp_path):
 
 
 def test_step():
-    only = ["update", "bfloat16", "Keras fit"]
-    found = run_bench("step", [*SMALL, "optimizer=owt"], only=only, **QUICK)
-    assert not found.failed
+    found = run_bench("step", SMALL, only=["update", "Keras fit"], **QUICK)
     by_name = {each.contender.name: each for each in found.measurements}
-    assert next(iter(by_name)) == OURS
-    assert {"... the update alone", "... in bfloat16", "Keras fit", "matrix products, bfloat16"} < set(
-        by_name
-    )
+    assert list(by_name) == [OURS, "... the update alone", "Keras fit", "Keras fit, XLA"]
+    assert [each.failure for each in found.measurements] == [""] * 4
     assert by_name[OURS].work == by_name["Keras fit"].work  # the same arithmetic
     assert found.notes[0].startswith("the update's share of the step: ")
     rows = {row[0]: row for row in found.table().rows}
@@ -59,6 +55,7 @@ def test_step():
     json.dumps(found.json())
 
 
+@pytest.mark.slow
 def test_data(tmp_path):
     folder, generator = tmp_path / "pictures", np.random.default_rng(0)
     for number in range(24):
@@ -73,6 +70,7 @@ def test_data(tmp_path):
     assert all(each.items == 4 for each in found.measurements)
 
 
+@pytest.mark.slow
 def test_epoch_and_its_steps():
     overrides = ["data=digits", "model=digits_quick", "data.train_examples=64", "training.batch_size=16"]
     found = run_bench("epoch", overrides, only=["steps", "Keras"], **QUICK)

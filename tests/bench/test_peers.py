@@ -10,7 +10,8 @@ from alexnet_tf.bench.keras_peer import stock_network
 from alexnet_tf.config import compose_model
 from alexnet_tf.model.weights.layouts import hwc_rows_to_chw, hwio_to_oihw
 
-NETWORKS = ("alexnet", "alexnet_owt", "alexnet_caffe", "alexnet_bn", "cifar_quick", "zfnet_small", "lenet5")
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("alexnet_owt", "zfnet_small", "lenet5")]
+NETWORKS = ("alexnet", "alexnet_caffe", "alexnet_bn", "cifar_quick", *SLOW)
 
 
 def shuffled(config, seed=0):
