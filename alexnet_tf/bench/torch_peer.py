@@ -94,7 +94,7 @@ def inference(config: Config, threads: int, compiled: bool) -> Subject:
     torch.set_num_threads(threads)
     device = _device()
     images, _ = _batch(config, device)
-    net = network(config.model).to(device, memory_format=torch.channels_last).eval()
+    net = network(config.model).to(device, memory_format=torch.channels_last).train(False)
     forward = torch.compile(net) if compiled else net
     low = config.training.precision == "bfloat16"
 
@@ -129,7 +129,7 @@ def network(config: Any) -> torch.nn.Sequential:
     assert isinstance(config, StagedModelConfig)
     net = torch.nn.Sequential(*(part for stage in config.stages.values() for part in _stage(stage, config)))
     with torch.no_grad():  # layers learn their inputs' channels from the first ones
-        net.eval()(torch.zeros(1, config.input_channels, config.input_size, config.input_size))
+        net.train(False)(torch.zeros(1, config.input_channels, config.input_size, config.input_size))
     return net.train()
 
 

@@ -103,8 +103,8 @@ def test_what_fails_is_a_row():
         [],
     )
     rows = {row[0]: row[1:] for row in found.table().rows}
-    assert rows[OURS] == ("1500 ±17%", "6.667", "50.0%", "")  # rounds: 0.5, 0.25, 0.667
-    assert rows["slow"] == ("6000 ±8%", "1.667", "", "4.00x [3.00, 4.00]")
+    assert rows[OURS] == ("1,500 ±17%", "6.667", "50.0%", "")  # rounds: 0.5, 0.25, 0.667
+    assert rows["slow"] == ("6,000 ±8%", "1.667", "", "4.00x [3.00, 4.00]")
     assert rows["broken"] == ("-", "", "", "killed by SIGKILL")
     assert found.failed
     assert found.json()["contenders"][1]["ours_is_faster_by"] == [4.0, 3.0, 4.0]
@@ -126,7 +126,7 @@ def test_photographs_are_as_large_as_imagenets(tmp_path):
         (("nothing", []), "bench nothing: expected one of step, inference, lrn, data, "),
         (("step", ["modl=alexnet"]), "modl"),
         (("lrn", ["model=cifar_quick"]), "bench lrn: expected a network with LRN, came model=cifar_quick"),
-        (("data", ["data=digits"]), "bench data: expected data=folder, came data=digits"),
+        (("data", ["data=cifar10"]), "bench data: expected data=folder, came data=cifar10"),
     ],
 )
 def test_wrong_use(arguments, message):

@@ -59,7 +59,7 @@ def test_torch(pair):
         copy(mine, layer, maps)
         maps = None if isinstance(mine, keras.layers.Dense) else maps
     with torch.no_grad():
-        found = theirs.eval()(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+        found = theirs.train(False)(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
     np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-4 * np.abs(logits).max())
 
 
