@@ -4,11 +4,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from alexnet_tf.bench.contender import Contender
 from alexnet_tf.bench.photographs import write_photographs
-from alexnet_tf.bench.trials import Measurement, middle, ratios
+from alexnet_tf.bench.trials import Measurement, ratios
 from alexnet_tf.config import Config, ConfigError, compose
 from alexnet_tf.config.schema import LRNConfig, LRNScope, Norm, Precision, SGDConfig, StagedModelConfig
 from alexnet_tf.processes import visible_gpus
@@ -287,9 +288,9 @@ def _unlike_peers(config: Config) -> str:
 # --------------------------------------------------------------------------------------------------- notes
 
 
-def _share(measured: Mapping[str, Measurement], part: str, of: str = OURS) -> float:
-    """The seconds of one as a fraction of another's, the median over rounds."""
-    return middle(ratios(measured[part], measured[of]))
+def _share(measured: Mapping[str, Measurement], part: str) -> float:
+    """The seconds of one as a fraction of ours, the median over rounds."""
+    return median(ratios(measured[part], measured[OURS]))
 
 
 def _step_notes(measured: Mapping[str, Measurement]) -> list[str]:

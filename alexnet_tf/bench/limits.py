@@ -16,23 +16,25 @@ def matrix_products(dtype: str, threads: int) -> Subject:
     """The best rate of square matrix products in TensorFlow, over a few sizes; work in floating point operations."""
     import tensorflow as tf
 
-    if threads:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
 
     def multiply(factor: tf.Tensor, times: int) -> None:
         for _ in range(times):
             product = tf.matmul(factor, factor)
         product[0, 0].numpy()
 
+    def square(side: int) -> tf.Tensor:
+        return tf.cast(tf.random.stateless_normal((side, side), [0, 0]), dtype)
+
     def rate(side: int) -> float:
-        factor = tf.cast(tf.random.stateless_normal((side, side), [0, 0]), dtype)
+        factor, times = square(side), (max(SIDES) // side) ** 2
         multiply(factor, 1)
         started = time.perf_counter()
-        multiply(factor, max(1, (4096 // side) ** 2))
-        return max(1, (4096 // side) ** 2) * side**3 / (time.perf_counter() - started)
+        multiply(factor, times)
+        return times * side**3 / (time.perf_counter() - started)
 
     side = max(SIDES, key=rate)
-    factor = tf.cast(tf.random.stateless_normal((side, side), [0, 0]), dtype)
+    factor = square(side)
     return Subject(
         lambda repetitions: multiply(factor, repetitions),
         work=2.0 * side**3,
@@ -44,16 +46,12 @@ def memory_bandwidth(threads: int) -> Subject:
     """Copying memory with so many threads; work in bytes read and written."""
     source = np.ones(COPIED_BYTES // 8)
     target = np.empty_like(source)
-    parts = np.array_split(np.arange(len(source)), threads)
-    slices = [slice(part[0], part[-1] + 1) for part in parts]
+    targets, sources = np.array_split(target, threads), np.array_split(source, threads)  # views
     pool = ThreadPoolExecutor(threads)
-
-    def copy(part: slice) -> None:
-        np.copyto(target[part], source[part])
 
     def run(repetitions: int) -> None:
         for _ in range(repetitions):
-            list(pool.map(copy, slices))
+            list(pool.map(np.copyto, targets, sources))
 
     return Subject(run, work=2.0 * COPIED_BYTES)
 

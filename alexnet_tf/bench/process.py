@@ -43,7 +43,6 @@ class Process:
     """
 
     def __init__(self, contender: Contender, seconds: float) -> None:
-        self.name = contender.name
         self._connection, theirs = CONTEXT.Pipe()
         # A path and not an open file: the child opens it for itself.
         handle, path = tempfile.mkstemp(prefix="alexnet-bench-")
@@ -104,12 +103,11 @@ def _serve(connection: Connection, make: str, arguments: dict[str, Any], log: st
     with Path(log).open("wb") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
-    answers: dict[str, Callable[[Any], Any]] = {}
     try:
         module, _, name = make.partition(":")
         subject: Subject = getattr(importlib.import_module(module), name)(**arguments)
         connection.send(("ready", (subject.work, subject.items, dict(subject.facts))))
-        answers = {
+        answers: dict[str, Callable[[Any], Any]] = {
             "run": lambda count: _timed(subject, count),
             "profile": lambda path: _profile(subject, path),
         }

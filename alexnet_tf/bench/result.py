@@ -6,12 +6,13 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from alexnet_tf import runs
 from alexnet_tf.bench.benches import BENCHES, compose_bench
 from alexnet_tf.bench.contender import Contender
-from alexnet_tf.bench.trials import Measurement, Told, middle, ratios, run_trials
+from alexnet_tf.bench.trials import Measurement, Told, ratios, run_trials
 from alexnet_tf.config import Config, ConfigError
 from alexnet_tf.pages import TextTable
 
@@ -90,14 +91,14 @@ class BenchResult:
         if ours is None or each.contender.role != "peer":
             return ""
         found = ratios(each, ours)
-        return f"{middle(found):.2f}x [{min(found):.2f}, {max(found):.2f}]"
+        return f"{median(found):.2f}x [{min(found):.2f}, {max(found):.2f}]"
 
     def _of_limit(self, each: Measurement) -> float | None:
         """The fraction of its limit's rate, the median over rounds."""
         limit = next((one for one in self.measurements if one.contender.name == each.contender.limit), None)
         if limit is None or not (limit.seconds and each.seconds):
             return None
-        return middle(ratios(limit, each)) * each.work / limit.work
+        return median(ratios(limit, each)) * each.work / limit.work
 
     def _ours(self) -> Measurement | None:
         return next((one for one in self.measurements if one.contender.role == "ours" and one.seconds), None)
@@ -111,7 +112,7 @@ def run_bench(
     seconds: float,
     only: Sequence[str] = (),
     profile: Path | None = None,
-    told: Told | None = None,
+    told: Told = lambda *_: None,
 ) -> BenchResult:
     """Run a bench.
 
@@ -133,8 +134,7 @@ def run_bench(
     with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as folder:
         setting = compose_bench(bench, overrides, Path(folder))
         contenders = _chosen(bench.contenders(setting), only)
-        hears = {"told": told} if told else {}
-        measurements = run_trials(contenders, rounds=rounds, seconds=seconds, profile=profile, **hears)
+        measurements = run_trials(contenders, rounds=rounds, seconds=seconds, profile=profile, told=told)
     measured = {each.contender.name: each for each in measurements if each.seconds}
     notes = bench.notes(measured) if any(each.contender.role == "ours" for each in measured.values()) else []
     return BenchResult(name, _title(bench.title, setting.config), setting.threads, measurements, notes)

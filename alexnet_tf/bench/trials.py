@@ -38,7 +38,7 @@ class Measurement:
     @property
     def median(self) -> float:
         """Seconds of a repetition."""
-        return middle(self.seconds)
+        return statistics.median(self.seconds)
 
     @property
     def spread(self) -> float:
@@ -47,11 +47,6 @@ class Measurement:
             return 0.0
         low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
         return (high - low) / 2 / self.median
-
-
-def middle(values: Sequence[float]) -> float:
-    """The median."""
-    return statistics.median(values)
 
 
 def ratios(numerator: Measurement, denominator: Measurement) -> list[float]:
@@ -65,7 +60,7 @@ def run_trials(
     *,
     rounds: int,
     seconds: float,
-    told: Told = lambda done, total: None,  # noqa: ARG005
+    told: Told = lambda *_: None,
     profile: Path | None = None,
 ) -> list[Measurement]:
     """Run every contender in turn, `rounds` times.

@@ -86,8 +86,7 @@ def resize_to(image: tf.Tensor, height: Size, width: Size, method: str = "biline
         return tf.image.resize(image, size, method=method, antialias=True)
 
     if method in EXACT:  # images that `alexnet prepare` has written have their size
-        fits = tf.reduce_all(size == tf.cast(present, size.dtype))
-        resized = tf.cond(fits, lambda: tf.cast(image, tf.float32), resize)
+        resized = tf.cond(tf.reduce_all(size == present), lambda: tf.cast(image, tf.float32), resize)
     else:
         resized = resize()
     static = [length if isinstance(length, int) else None for length in (height, width)]

@@ -108,8 +108,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
         index = self._get_variable_index(variable)
         group, velocity, dtype = self._group_of[index], self._velocities[index], variable.dtype
         rate = tf.cast(self._rates.get(group, learning_rate), dtype)
-        decay, gate = tf.cast(self._decays[group], dtype), tf.cast(self._gates[group], dtype)
-        decayed = tf.cast(gradient, dtype) + decay * tf.convert_to_tensor(variable)
+        decay = tf.cast(self._decays[group], dtype)
 
         def move() -> tf.Tensor:
             # v = momentum v - rate g; w = w + v in one pass over both, with the same bits as if written out.
@@ -117,12 +116,14 @@ class CoupledSGD(keras.optimizers.Optimizer):
                 var=_value(variable).handle,
                 accum=_value(velocity).handle,
                 lr=rate,
-                grad=decayed,
+                grad=tf.cast(gradient, dtype) + decay * tf.convert_to_tensor(variable),
                 momentum=tf.constant(self.momentum, dtype),
             )
             return tf.constant(True)
 
-        tf.cond(gate > 0, move, lambda: tf.constant(False))  # a closed gate keeps both v and w as they are
+        tf.cond(
+            tf.convert_to_tensor(self._gates[group]) > 0, move, lambda: tf.constant(False)
+        )  # a closed gate keeps both v and w as they are
 
     def set_rates(self, rates: Mapping[str, float]) -> None:
         """Set the rates of the groups named, each of which has one of its own."""

@@ -1,5 +1,6 @@
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_tf.bench.contender import Contender
-from alexnet_tf.bench.trials import Measurement, middle, ratios, run_trials
+from alexnet_tf.bench.trials import Measurement, ratios, run_trials
 
 
 def contender(called: str, what: str = "sleeper", **arguments) -> Contender:
@@ -86,7 +87,7 @@ def test_ratios_are_of_the_same_round():
     slow = Measurement(contender("slow"), seconds=[2.0, 9.0, 4.0, 8.0])
     quick = Measurement(contender("quick"), seconds=[1.0, 3.0, 2.0])
     assert ratios(slow, quick) == [2.0, 3.0, 2.0]
-    assert middle(ratios(slow, quick)) == 2.0
+    assert statistics.median(ratios(slow, quick)) == 2.0
     assert quick.median == 2.0
     assert quick.spread == pytest.approx(0.25)  # quartiles 1.5 and 2.5
     assert Measurement(contender("once"), seconds=[1.0]).spread == 0.0
