@@ -15,6 +15,7 @@ from alexnet_tf.bench.contender import Subject
 from alexnet_tf.bench.process import BenchError, resident_memory
 from alexnet_tf.config.schema import Config, Progress
 from alexnet_tf.training import train
+from alexnet_tf.training.trainer import complete
 
 ENDLESS = 10**6
 """Epochs of a run that is told to stop."""
@@ -64,9 +65,7 @@ def bare_steps(config: Config) -> Subject:
     """As many steps as an epoch has, over the same batch."""
     source = data.load_source(config.data)
     steps = data.num_train_steps(source, config.training.batch_size)
-    classes, channels = len(source.class_names), source.channels
-    network = replace(config.model, num_classes=classes, input_channels=channels)
-    step = ours.train_step(replace(config, model=network))
+    step = ours.train_step(complete(config, source))
     return Subject(
         lambda repetitions: step.run(repetitions * steps), items=steps * step.items, facts=step.facts
     )
@@ -83,8 +82,8 @@ def long_run(config: Config, epochs: tuple[int, ...], folder: str) -> Subject:
     return Subject(one.run, items=one.items, facts=facts)
 
 
-def arrays(config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """All training images (uint8 [N, S, S, C], the network's size) and labels (int32 [N]), for peers that hold them."""
+def in_memory(config: Config) -> tuple[Config, np.ndarray, np.ndarray]:
+    """For peers: the config with what the data know, all training images (uint8 [N, S, S, C]) and labels (int32 [N])."""
     source, size = data.load_source(config.data), config.model.input_size
     images, labels = [], []
     for image, label, _ in data.raw_examples(source, "train"):
@@ -92,7 +91,7 @@ def arrays(config: Config) -> tuple[np.ndarray, np.ndarray]:
             tf.cast(tf.round(tf.image.resize(image, (size, size), antialias=True)), tf.uint8).numpy()
         )
         labels.append(int(label))
-    return np.stack(images), np.array(labels, np.int32)
+    return complete(config, source), np.stack(images), np.array(labels, np.int32)
 
 
 def _arrive(gate: Gate, failures: list[BaseException]) -> None:

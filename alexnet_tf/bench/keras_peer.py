@@ -1,13 +1,12 @@
 """A network and its training as a Keras tutorial has them: stock layers, `groups=2`, TensorFlow's LRN, `fit`."""
 
-from dataclasses import replace
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from alexnet_tf.bench.contender import Subject
-from alexnet_tf.bench.epochs import arrays
+from alexnet_tf.bench.epochs import in_memory
 from alexnet_tf.bench.ours import made_up_batch, training_flops
 from alexnet_tf.config.schema import Config, LRNConfig, Norm, PoolConfig, StageConfig, StagedModelConfig
 from alexnet_tf.training.strategy import configure_process
@@ -28,11 +27,8 @@ def fit(config: Config, jit_compile: bool) -> Subject:
 
 def epoch(config: Config) -> Subject:
     """An epoch of `Model.fit` over a tf.data pipeline from memory: shuffle, batch, augment, prefetch."""
-    images, labels = arrays(config)
+    config, images, labels = in_memory(config)
     shape, size = images.shape, config.training.batch_size
-    config = replace(
-        config, model=replace(config.model, num_classes=int(labels.max()) + 1, input_channels=shape[-1])
-    )
     network = _compiled(config, jit_compile=False)
     mean, padding = images.mean(axis=0), 4
 

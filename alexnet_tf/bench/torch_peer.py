@@ -1,13 +1,12 @@
 """The same network and update in PyTorch, channels last, eager or through `torch.compile`."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
 
 from alexnet_tf.bench.contender import Subject
-from alexnet_tf.bench.epochs import arrays
+from alexnet_tf.bench.epochs import in_memory
 from alexnet_tf.bench.ours import made_up_batch
 from alexnet_tf.config.schema import Config, Norm, PoolConfig, StageConfig, StagedModelConfig
 
@@ -37,11 +36,10 @@ def train_step(config: Config, threads: int, compiled: bool) -> Subject:
 
 def epoch(config: Config, threads: int, compiled: bool) -> Subject:
     """An epoch over tensors in memory, gathered, cropped and mirrored by the batch: no DataLoader is as quick."""
-    images, labels = arrays(config)
-    rows, height, width, channels = images.shape
+    config, images, labels = in_memory(config)
+    rows, height, width, _ = images.shape
     size, padding = config.training.batch_size, 4
-    network_config = replace(config.model, num_classes=int(labels.max()) + 1, input_channels=channels)
-    step = _make_step(replace(config, model=network_config), threads, compiled)
+    step = _make_step(config, threads, compiled)
     device = _device()
     every, truth = torch.from_numpy(images), torch.from_numpy(labels).long()
     mean = every.float().mean(0)

@@ -99,7 +99,7 @@ def train(
     strategy = make_strategy(config.strategy, config.training)
     team = Team(strategy, config.strategy.timeout_seconds)
     source = data.load_source(config.data)
-    config = _complete(config, source)
+    config = complete(config, source)
     # All that can be wrong with the config shows before a new run has a folder, or an old one is touched.
     fits = isinstance(config.model, ClassicalConfig)
     with _in_one_line(config, source, team):
@@ -273,7 +273,7 @@ def _steps_per_epoch(config: Config, source: data.DataSource) -> int:
     return wanted or steps
 
 
-def _complete(config: Config, source: data.DataSource) -> Config:
+def complete(config: Config, source: data.DataSource) -> Config:
     """The config with what only the data knows.
 
     Raises:
