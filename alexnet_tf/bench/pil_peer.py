@@ -13,14 +13,12 @@ from alexnet_tf.bench.reading import WARM_BATCHES
 from alexnet_tf.config.schema import Config
 from alexnet_tf.data.augment import PUBLISHED_EIGENVALUES, PUBLISHED_EIGENVECTORS
 
-FRAME = 256
-
 
 class Photographs(torch.utils.data.Dataset[Any]):
-    """Decode, shorter side to 256, random crop, mirror, mean, PCA colour: float32 [3, size, size] and a label."""
+    """Decode, shorter side to `frame`, random crop, mirror, mean, PCA colour: float32 [3, size, size] and a label."""
 
-    def __init__(self, files: list[str], size: int, mean: list[float], std: float) -> None:
-        self.files, self.size, self.mean = files, size, np.array(mean, np.float32)
+    def __init__(self, files: list[str], frame: int, size: int, mean: list[float], std: float) -> None:
+        self.files, self.frame, self.size, self.mean = files, frame, size, np.array(mean, np.float32)
         self.components = (PUBLISHED_EIGENVECTORS * PUBLISHED_EIGENVALUES / 255 * std).astype(np.float32)
 
     def __len__(self) -> int:
@@ -30,7 +28,7 @@ class Photographs(torch.utils.data.Dataset[Any]):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         """One example, drawn anew each time."""
         image = Image.open(self.files[index]).convert("RGB")
-        scale = FRAME / min(image.size)
+        scale = self.frame / min(image.size)
         image = image.resize([round(side * scale) for side in image.size], Image.Resampling.BILINEAR)
         left, top = (int(torch.randint(side - self.size + 1, ())) for side in image.size)
         image = image.crop((left, top, left + self.size, top + self.size))
@@ -46,7 +44,9 @@ def loader(files: list[str], config: Config, processes: int) -> Subject:
     augment, batch_size = config.augment, config.training.batch_size
     mean = (augment.subtract_mean.values if augment.subtract_mean else None) or [0.0]
     std = augment.pca.std if augment.pca else 0.0
-    photographs = Photographs(files, config.model.input_size, mean, std)
+    size = config.model.input_size
+    frame = augment.resize.size if augment.resize else size
+    photographs = Photographs(files, frame, size, mean, std)
     batches = torch.utils.data.DataLoader(
         photographs, batch_size, shuffle=True, num_workers=processes, drop_last=True
     )

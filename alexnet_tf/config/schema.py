@@ -229,6 +229,8 @@ class ResizeConfig:
 
     size: int = II("model.input_size")
     method: str = "bilinear"
+    """bilinear, bicubic, lanczos3 (all with antialiasing), area or nearest. area is the quickest: means over areas, in
+    training over those of a crop that is moved to the nearest pixels of the original, by at most half of one."""
     keep_aspect: bool = True
     """false: both sides become `size` pixels, which warps what is not square."""
 

@@ -36,6 +36,8 @@ from alexnet_tf.config.schema import (
     SubtractMeanConfig,
 )
 from alexnet_tf.data.geometry import (
+    Size,
+    centre,
     crop_at,
     crop_center,
     height_width,
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
 
 Apply = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """From (image, seed) to image."""
+Place = Callable[[Size, Size, tf.Tensor], tuple[Size, Size]]
+"""From (height, width, seed) to (top, left) of a crop."""
 CROP_TRIES = 10
 PUBLISHED_EIGENVALUES = 255**2 * np.array([0.2175, 0.0188, 0.0045])
 """Variances of ImageNet's RGB along its principal components, in (0-255)^2; fb.resnet.torch, datasets/imagenet.lua."""
@@ -69,6 +73,8 @@ class Op:
         needs_statistics: Whether it does with a given config.
         frame: For an operation that crops: from (its config, image) to the image whose centre it cuts in evaluation,
             and from which several views are cut.
+        place: For an operation that does nothing but cut `config.size` pixels squared: from (its config, training) to
+            where it does.
     """
 
     build: Callable[[Any, "Statistics | None", bool], Apply]
@@ -76,6 +82,7 @@ class Op:
     elementwise: bool
     needs_statistics: Callable[[Any], bool]
     frame: Callable[[Any, tf.Tensor], tf.Tensor] | None
+    place: Callable[[Any, bool], Place] | None
 
 
 OPS: dict[str, Op] = {}
@@ -89,11 +96,12 @@ def register(
     elementwise: bool = False,
     needs_statistics: Callable[[Any], bool] = lambda config: False,  # noqa: ARG005
     frame: Callable[[Any, tf.Tensor], tf.Tensor] | None = None,
+    place: Callable[[Any, bool], Place] | None = None,
 ) -> Callable[[Callable[..., Apply]], Callable[..., Apply]]:
     """Register a two-level function under `name`; the arguments are the fields of `Op`."""
 
     def add(build: Callable[..., Apply]) -> Callable[..., Apply]:
-        OPS[name] = Op(build, random, elementwise, needs_statistics, frame)
+        OPS[name] = Op(build, random, elementwise, needs_statistics, frame, place)
         return build
 
     return add
@@ -109,23 +117,39 @@ def _uniform(seed: tf.Tensor, name: str, shape: list[int], low: float = 0.0, hig
     return tf.random.stateless_uniform(shape, _seed(seed, name), low, high)
 
 
-def _crop_anywhere(
-    seed: tf.Tensor, name: str, image: tf.Tensor, size: int, *, last_offset: bool = True
-) -> tf.Tensor:
-    """Cut a square whose top left corner is each of 0..height - size and 0..width - size with equal probability.
+def _anywhere(name: str, size: int, *, last_offset: bool = True) -> Place:
+    """Each of 0..height - size and 0..width - size with equal probability.
 
     Without `last_offset` the last place of an axis is left out, unless it is the only one.
     """
-    height, width = height_width(image)
-    count = tf.cast(tf.stack([height - size, width - size]), tf.int64)
-    count = count + 1 if last_offset else tf.maximum(count, 1)
-    bits = tf.random.stateless_uniform([2], _seed(seed, name), minval=None, maxval=None, dtype=tf.int64)
-    top, left = tf.unstack(tf.cast(tf.math.floormod(bits, count), tf.int32))
-    return crop_at(image, top, left, size, size)
+
+    def place(height: Size, width: Size, seed: tf.Tensor) -> tuple[Size, Size]:
+        count = tf.cast(tf.stack([height - size, width - size]), tf.int64)
+        count = count + 1 if last_offset else tf.maximum(count, 1)
+        bits = tf.random.stateless_uniform([2], _seed(seed, name), minval=None, maxval=None, dtype=tf.int64)
+        top, left = tf.unstack(tf.cast(tf.math.floormod(bits, count), tf.int32))
+        return top, left
+
+    return place
+
+
+def _centre_place(config: CropConfig, training: bool) -> Place:  # noqa: ARG001
+    return lambda height, width, seed: centre(height, width, config.size)  # noqa: ARG005
+
+
+def _random_place(config: RandomCropConfig, training: bool) -> Place:
+    if not training:
+        return _centre_place(config, training)
+    return _anywhere("random_crop", config.size, last_offset=config.last_offset)
 
 
 def _float(image: tf.Tensor) -> tf.Tensor:
     return tf.cast(image, tf.float32)
+
+
+def _row(colour: Any, image: tf.Tensor) -> tf.Tensor:
+    """A colour [channels] for each pixel of a row: that broadcasts in a third of the time of one colour."""
+    return tf.broadcast_to(colour, [height_width(image)[1], image.shape[-1]])
 
 
 def _identity(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:  # noqa: ARG001
@@ -149,7 +173,11 @@ def resize(config: ResizeConfig, statistics: "Statistics | None", training: bool
     return lambda image, seed: resize_shorter(image, size, method)  # noqa: ARG005
 
 
-@register("center_crop", frame=lambda config, image: require_fit("center_crop", config.size, image))
+@register(
+    "center_crop",
+    frame=lambda config, image: require_fit("center_crop", config.size, image),
+    place=_centre_place,
+)
 def center_crop(config: CropConfig, statistics: "Statistics | None", training: bool) -> Apply:  # noqa: ARG001
     """Cut the central square (paper, section 2)."""
     return lambda image, seed: crop_center(require_fit("center_crop", config.size, image), config.size)  # noqa: ARG005
@@ -159,6 +187,7 @@ def center_crop(config: CropConfig, statistics: "Statistics | None", training: b
     "random_crop",
     random=True,
     frame=lambda config, image: require_fit("random_crop", config.size, image),
+    place=_random_place,
 )
 def random_crop(config: RandomCropConfig, statistics: "Statistics | None", training: bool) -> Apply:  # noqa: ARG001
     """Cut a square at a random place.
@@ -166,13 +195,13 @@ def random_crop(config: RandomCropConfig, statistics: "Statistics | None", train
     224 of 256 have 33 x 33 places, all of which the authors' code takes; the paper's factor of 2048 (section 4.1)
     counts 32 x 32, which is what `last_offset: false` leaves.
     """
-    size = config.size
+    size, place = config.size, _random_place(config, training)
 
     def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         image = require_fit("random_crop", size, image)
         if not training:
             return crop_center(image, size)
-        return _crop_anywhere(seed, "random_crop", image, size, last_offset=config.last_offset)
+        return crop_at(image, *place(*height_width(image), seed), size, size)
 
     return apply
 
@@ -238,7 +267,7 @@ def _padded(config: PadCropConfig, image: tf.Tensor) -> tf.Tensor:
 @register("pad_crop", random=True, frame=_padded)
 def pad_crop(config: PadCropConfig, statistics: "Statistics | None", training: bool) -> Apply:  # noqa: ARG001
     """Pad with zeros and cut a square at a random place; in evaluation, cut the centre."""
-    size = config.size
+    size, place = config.size, _anywhere("pad_crop", config.size)
 
     def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         if not training and image.shape[-3:-1] == [size, size]:
@@ -246,7 +275,7 @@ def pad_crop(config: PadCropConfig, statistics: "Statistics | None", training: b
         image = _padded(config, image)
         if not training:
             return crop_center(image, size)
-        return _crop_anywhere(seed, "pad_crop", image, size)
+        return crop_at(image, *place(*height_width(image), seed), size, size)
 
     return apply
 
@@ -317,7 +346,7 @@ def pca(config: PCAConfig, statistics: "Statistics | None", training: bool) -> A
 
     def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         coefficients = tf.random.stateless_normal([components.shape[1]], _seed(seed, "pca"))
-        noisy = _float(image) + tf.linalg.matvec(components, coefficients)
+        noisy = _float(image) + _row(tf.linalg.matvec(components, coefficients), image)
         return noisy if divisor == 1 else noisy / divisor
 
     return apply
@@ -392,7 +421,8 @@ def subtract_mean(
         mean = image_mean
 
     def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:  # noqa: ARG001
-        return _float(_require_shape("subtract_mean", image, mean)) - mean
+        image = _float(_require_shape("subtract_mean", image, mean))
+        return image - (_row(mean, image) if mean.ndim == 1 else mean)
 
     return apply
 
@@ -405,7 +435,8 @@ def scale(config: ScaleConfig, statistics: "Statistics | None", training: bool) 
         raise ValueError(f"augment.scale: a divisor must not be 0. Received {divisor}.")
 
     def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:  # noqa: ARG001
-        return _float(_require_shape("scale", image, divisor)) / divisor
+        image = _float(_require_shape("scale", image, divisor))
+        return image / (_row(divisor, image) if divisor.ndim == 1 else divisor)
 
     return apply
 

@@ -6,6 +6,8 @@ import tensorflow as tf
 
 EXACT = ("bilinear", "bicubic", "lanczos3", "lanczos5", "area")
 """Methods of `tf.image.resize` that make floats and leave an image of the right size as it is; others smooth it."""
+KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic", "lanczos3": "lanczos3"}
+"""What the methods that `resize_window` knows are called in TensorFlow's operation."""
 Size = Any
 """A length in pixels: an int where it is known when the graph is built, else an int32 scalar."""
 
@@ -49,12 +51,16 @@ def crop_at(image: tf.Tensor, top: Size, left: Size, height: Size, width: Size) 
     return tf.ensure_shape(cropped, [*image.shape[:-3], *static, image.shape[-1]])
 
 
+def centre(height: Size, width: Size, size: int) -> tuple[Size, Size]:
+    """Return (top, left) of the central square of `size` pixels; an odd pixel stays at the lower right."""
+    return (height - size) // 2, (width - size) // 2
+
+
 def crop_center(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Cut a square of `size` pixels from the centre; an odd pixel stays at the lower right."""
+    """Cut a square of `size` pixels from the `centre`."""
     if image.shape[-3:-1] == [size, size]:
         return image
-    height, width = height_width(image)
-    return crop_at(image, (height - size) // 2, (width - size) // 2, size, size)
+    return crop_at(image, *centre(*height_width(image), size), size, size)
 
 
 def crop_views(image: tf.Tensor, size: int, views: int) -> tf.Tensor:
@@ -95,10 +101,56 @@ def resize_to(image: tf.Tensor, height: Size, width: Size, method: str = "biline
 
 def resize_shorter(image: tf.Tensor, size: int, method: str = "bilinear") -> tf.Tensor:
     """Resize so that the shorter side is `size` pixels; the longer one is rounded to the nearest pixel."""
+    return resize_to(image, *shorter_lengths(image, size), method)
+
+
+def shorter_lengths(image: tf.Tensor, size: int) -> tuple[Size, Size]:
+    """Return height and width of an image after `resize_shorter`."""
     height, width = height_width(image)
     if isinstance(height, int) and isinstance(width, int):
         shorter = min(height, width)
-        return resize_to(image, round(height * size / shorter), round(width * size / shorter), method)
+        return round(height * size / shorter), round(width * size / shorter)
     scaled = tf.cast(tf.stack([height, width]) * size, tf.float64)  # float64 and this order, as in Python
     lengths = tf.cast(tf.round(scaled / tf.cast(tf.minimum(height, width), tf.float64)), tf.int32)
-    return resize_to(image, lengths[0], lengths[1], method)
+    return lengths[0], lengths[1]
+
+
+def resize_window(
+    image: tf.Tensor, lengths: tuple[Size, Size], corner: tuple[Size, Size], size: int, method: str
+) -> tf.Tensor:
+    """Return a square of a resized image without resizing the rest.
+
+    Args:
+        image: [height, width, channels].
+        lengths: Height and width that the image is resized to.
+        corner: (top, left) of the square in the resized image.
+        size: Side of the square.
+        method: One of `KERNELS`: as `resize_to` and `crop_at` would, up to rounding. `area`: the same with the square
+            moved to the nearest pixels of the image, by at most half of one.
+
+    Returns:
+        float32 [size, size, channels].
+    """
+    present, target, start = (tf.stack(pair) for pair in (height_width(image), lengths, corner))
+
+    def cut() -> tf.Tensor:
+        return tf.cast(crop_at(image, *corner, size, size), tf.float32)
+
+    def resize() -> tf.Tensor:
+        scale = tf.cast(target, tf.float32) / tf.cast(present, tf.float32)
+        if method != "area":
+            return tf.raw_ops.ScaleAndTranslate(
+                images=image[tf.newaxis],
+                size=[size, size],
+                scale=scale,
+                translation=-tf.cast(start, tf.float32),
+                kernel_type=KERNELS[method],
+                antialias=True,
+            )[0]
+        first = tf.round(tf.cast(start, tf.float32) / scale)
+        last = tf.maximum(tf.round(tf.cast(start + size, tf.float32) / scale), first + 1)
+        top, left, bottom, right = tf.unstack(tf.cast(tf.concat([first, last], 0), tf.int32))
+        return tf.image.resize(image[top:bottom, left:right], [size, size], method="area")
+
+    window = tf.cond(tf.reduce_all(target == present), cut, resize)
+    return tf.ensure_shape(window, [size, size, image.shape[-1]])

@@ -1,7 +1,7 @@
 """The chain of operations that a config asks for, split between examples and batches."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import tensorflow as tf
 from alexnet_tf.config.checks import ConfigError, check_augment_order, view_crop
 from alexnet_tf.config.schema import AugmentConfig
 from alexnet_tf.data.augment import OPS, Apply
-from alexnet_tf.data.geometry import crop_views
+from alexnet_tf.data.geometry import KERNELS, crop_at, crop_views, resize_window, shorter_lengths
 
 if TYPE_CHECKING:
     from alexnet_tf.data.statistics import Statistics
@@ -71,6 +71,9 @@ def make_preprocessing(
         place = [name for name, _ in active].index(crop)
         applies[place] = _views(crop, active[place][1], views)
         applies[place + 1 :] = [_on_each_view(apply) for apply in applies[place + 1 :]]
+    elif not fixed_size and (fused := _fused(active, statistics, training)) is not None:
+        apply, count = fused
+        active, applies = active[count - 1 :], [apply, *applies[count:]]
     cut = len(active)
     while cut > 0:
         op = OPS[active[cut - 1][0]]
@@ -90,6 +93,57 @@ def make_preprocessing(
         return tf.cast(images, tf.float32)
 
     return Preprocessing(per_example if cut else None, per_batch)
+
+
+def _fused(
+    active: list[tuple[str, Any]], statistics: "Statistics | None", training: bool
+) -> tuple[Apply, int] | None:
+    """An operation that does what the first ones do, resizing first and cutting then, and how many they are.
+
+    It resizes only what is cut out. What treats every pixel alike, before the last cut, comes after it then, and sees of
+    the mean image what is cut out of the image. None if the first operations are others.
+    """
+    methods = (*KERNELS, "area") if training else KERNELS
+    if not active or active[0][0] != "resize" or active[0][1].method not in methods:
+        return None
+    resize = active[0][1]
+    run, size = [], resize.size
+    for name, config in active[1:]:
+        op = OPS[name]
+        if not op.elementwise and (op.place is None or config.size > size):
+            break
+        size = size if op.elementwise else config.size
+        run.append((op, config))
+    while run and run[-1][0].place is None:
+        run.pop()
+    if not run:
+        return None
+
+    def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        lengths = shorter_lengths(image, resize.size) if resize.keep_aspect else (resize.size, resize.size)
+        (height, width), top, left = lengths, 0, 0
+        elementwise = []
+        for op, config in run:
+            if op.place is None:
+                elementwise.append((op, config, top, left))
+                continue
+            down, right = op.place(config, training)(height, width, seed)
+            top, left, height, width = top + down, left + right, config.size, config.size
+        image = resize_window(image, lengths, (top, left), size, resize.method)
+        for op, config, its_top, its_left in elementwise:
+            window = statistics and _window(statistics, top - its_top, left - its_left, size)
+            image = op.build(config, window, training)(image, seed)
+        return image
+
+    return apply, 1 + len(run)
+
+
+def _window(statistics: "Statistics", top: tf.Tensor, left: tf.Tensor, size: int) -> "Statistics":
+    """The statistics of what a crop leaves."""
+    if statistics.mean_image is None:
+        return statistics
+    mean = crop_at(tf.constant(statistics.mean_image), top, left, size, size)
+    return replace(statistics, mean_image=mean)
 
 
 def _views(name: str, config: Any, views: int) -> Apply:

@@ -28,6 +28,7 @@ from alexnet_tf.config.schema import (
     SubtractMeanConfig,
 )
 from alexnet_tf.data import OPS, Statistics, make_preprocessing
+from alexnet_tf.data.geometry import resize_window
 
 CONFIGS: dict[str, Any] = {
     "resize": ResizeConfig(size=15),
@@ -449,6 +450,61 @@ def test_the_tail_that_batches_can_take_runs_on_batches(photo: np.ndarray, stati
     expected = (photo[5:15, 10:20] - np.array([1, 2, 3], np.float32)) / 3
     np.testing.assert_allclose(whole.per_batch(tf.constant(photo[np.newaxis]))[0], expected, rtol=1e-6)
     assert make_preprocessing(config, statistics, training=False).per_example is not None
+
+
+ORDERS = {
+    "paper": ["resize", "center_crop", "subtract_mean", "random_crop", "flip"],
+    "caffe": ["resize", "subtract_mean", "scale", "random_crop", "flip"],
+    "centre": ["resize", "center_crop", "subtract_mean"],
+    "two crops": ["resize", "center_crop", "random_crop", "subtract_mean"],
+}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "keep_aspect", "method"),
+    [([47, 70], True, "bilinear"), ([31, 20], True, "bicubic"), ([33, 60], False, "lanczos3")],
+)
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_only_what_a_crop_keeps_is_resized_and_it_is_the_same(
+    order: list[str], shape: list[int], keep_aspect: bool, method: str, training: bool
+) -> None:
+    config = AugmentConfig(
+        order=order,
+        resize=ResizeConfig(size=24, method=method, keep_aspect=keep_aspect),
+        center_crop=CropConfig(size=24),
+        random_crop=RandomCropConfig(size=17),
+        flip=FlipConfig(),
+        subtract_mean=SubtractMeanConfig(kind=MeanKind.channel),
+        scale=ScaleConfig(divisor=2.0),
+    )
+    image = np.random.default_rng(0).integers(0, 256, [*shape, 3]).astype(np.uint8)
+    mean = np.random.default_rng(1).uniform(0, 200, [24, 24, 3]).astype(np.float32)
+    by_pixel = order == ORDERS["paper"]
+    if by_pixel:
+        config.subtract_mean = SubtractMeanConfig(kind=MeanKind.image)
+    known = Statistics(mean, mean[0, 0], COVARIANCE, mean[0, 0], COVARIANCE.astype(np.float32), 1)
+    chain = make_preprocessing(config, known, training=training)
+    assert chain.per_example is not None
+    together = tf.function(
+        lambda image: chain.per_example(image, seed_of(4)), [tf.TensorSpec([None, None, 3], tf.uint8)]
+    )
+    found = chain.per_batch(together(image)[tf.newaxis])[0]
+    expected = tf.constant(image)
+    for name in order:
+        expected = OPS[name].build(getattr(config, name), known, training)(expected, seed_of(4))
+    np.testing.assert_allclose(found, expected, atol=0.02)  # of 255: places are in float32
+
+
+def test_area_means_are_those_of_a_crop_on_whole_pixels() -> None:
+    image = np.random.default_rng(0).integers(0, 256, [48, 72, 3]).astype(np.uint8)
+    window = resize_window(tf.constant(image), (24, 36), (5, 3), 17, "area")
+    expected = image[10:44, 6:40].reshape(17, 2, 17, 2, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(window, expected, rtol=1e-5)
+    moved = resize_window(tf.constant(image[:, :70]), (24, 35), (5, 3), 17, "area")
+    np.testing.assert_allclose(moved, expected, rtol=1e-5)
+    whole = resize_window(tf.constant(image[:17, :17]), (24, 24), (7, 0), 17, "area")  # enlarged
+    assert whole.shape == [17, 17, 3]
 
 
 def test_nothing_to_do_is_a_cast() -> None:
