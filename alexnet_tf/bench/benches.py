@@ -161,19 +161,11 @@ def _lrn(setting: Setting) -> list[Contender]:
     training, lrn = setting.config.training, _lrn_of(setting.config)
     if lrn is None:
         raise ConfigError(f"bench lrn: expected a network with LRN, came model={setting.config.model.name}")
-    values = {
-        "size": lrn.size,
-        "k": lrn.k,
-        "alpha": lrn.alpha,
-        "beta": lrn.beta,
-        "convention": str(lrn.convention),
-    }
-    common: dict[str, Any] = {"shape": (training.batch_size, *LRN_MAPS), "values": values}
+    common: dict[str, Any] = {"shape": (training.batch_size, *LRN_MAPS), "config": lrn}
     dtype = str(training.precision)
-    low = "has no 16-bit kernel" if dtype in ("bfloat16", "float16") else ""
     return [
-        _ours("ours:lrn", limit=COPYING, dtype=dtype, layer="ours", **common),
-        _peer("TensorFlow's op", "ours:lrn", (), low, dtype=dtype, layer="tensorflow", **common),
+        _ours("ours:lrn", limit=COPYING, dtype=dtype, **common),
+        _peer("TensorFlow's op", "keras_peer:lrn", dtype=dtype, **common),
         _peer("PyTorch's layer", "torch_peer:lrn", ("torch",), threads=setting.threads, **common),
         _limit(COPYING, "memory_bandwidth", threads=setting.threads),
     ]

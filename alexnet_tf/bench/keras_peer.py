@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from alexnet_tf.bench.contender import Subject
 from alexnet_tf.bench.epochs import in_memory
-from alexnet_tf.bench.ours import made_up_batch, training_flops
+from alexnet_tf.bench.ours import made_up_batch, normalization, training_flops
 from alexnet_tf.config.schema import Config, LRNConfig, Norm, PoolConfig, StageConfig, StagedModelConfig
 from alexnet_tf.training.strategy import configure_process
 
@@ -85,7 +85,7 @@ def _stage(x: Any, name: str, stage: StageConfig, config: StagedModelConfig) -> 
         elif part == "norm" and stage.norm == Norm.batch:
             x = keras.layers.BatchNormalization()(x)
         elif part == "norm" and stage.norm == Norm.lrn and config.lrn is not None:
-            x = _lrn(config.lrn)(x)
+            x = keras.layers.Lambda(_lrn(config.lrn))(x)
         elif part == "pool" and stage.pool is not None and stage.pool.kind != "none":
             x = _pool(x, stage.pool)
     if stage.adaptive_pool:
@@ -109,11 +109,17 @@ def _pool(x: Any, pool: PoolConfig) -> Any:
     return kind(pool.size, pool.stride, "same" if past else "valid")(x)
 
 
-def _lrn(lrn: LRNConfig) -> Any:
-    alpha = lrn.alpha / lrn.size if lrn.convention == "mean" else lrn.alpha
+def lrn(shape: tuple[int, ...], config: LRNConfig, dtype: str) -> Subject:
+    """Forward and backward of TensorFlow's op over maps of `shape`."""
+    return normalization(_lrn(config), shape, dtype)
+
+
+def _lrn(config: LRNConfig) -> Any:
+    alpha = config.alpha / config.size if config.convention == "mean" else config.alpha
 
     def normalize(x: Any) -> Any:  # the op has no 16-bit kernel on a CPU
-        y = tf.nn.local_response_normalization(tf.cast(x, tf.float32), lrn.size // 2, lrn.k, alpha, lrn.beta)
+        single = tf.cast(x, tf.float32)
+        y = tf.nn.local_response_normalization(single, config.size // 2, config.k, alpha, config.beta)
         return tf.cast(y, x.dtype)
 
-    return keras.layers.Lambda(normalize)
+    return normalize

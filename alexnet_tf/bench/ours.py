@@ -1,7 +1,7 @@
 """Contenders of ours: the very step, network and layers that a run uses."""
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from alexnet_tf import evaluation, model
 from alexnet_tf.bench.contender import Subject
-from alexnet_tf.config.schema import Config
+from alexnet_tf.config.schema import Config, LRNConfig
 from alexnet_tf.model import LocalResponseNormalization
 from alexnet_tf.training.step import make_train_step
 from alexnet_tf.training.strategy import configure_process, make_strategy
@@ -82,18 +82,19 @@ def inference(config: Config) -> Subject:
     return Subject(run, rows * inference_flops(network), rows, _facts())
 
 
-def lrn(shape: tuple[int, ...], values: dict[str, Any], dtype: str, layer: str) -> Subject:
-    """Forward and backward of one normalisation of maps `shape`: our layer (`ours`), or TensorFlow's op (`tensorflow`)."""
+def lrn(shape: tuple[int, ...], config: LRNConfig, dtype: str) -> Subject:
+    """Forward and backward of one normalisation of maps `shape` by our layer, as in training."""
+    convention = str(config.convention)
+    layer = LocalResponseNormalization(
+        config.size, config.k, config.alpha, config.beta, convention, dtype=dtype
+    )
+    return normalization(lambda x: layer(x, training=True), shape, dtype)
+
+
+def normalization(normalize: Callable[[tf.Tensor], tf.Tensor], shape: tuple[int, ...], dtype: str) -> Subject:
+    """Forward and backward of a function of maps `shape`."""
     maps = tf.cast(tf.random.stateless_normal(shape, [0, 0], stddev=20.0), dtype)
     upstream = tf.cast(tf.random.stateless_normal(shape, [0, 1]), dtype)
-    ours = LocalResponseNormalization(**values, dtype=dtype)
-    share = values["size"] if values["convention"] == "mean" else 1
-
-    def theirs(x: tf.Tensor) -> tf.Tensor:
-        radius, alpha = values["size"] // 2, values["alpha"] / share
-        return tf.nn.local_response_normalization(x, radius, values["k"], alpha, values["beta"])
-
-    normalize = ours if layer == "ours" else theirs
 
     @tf.function
     def both(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

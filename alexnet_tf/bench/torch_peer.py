@@ -1,14 +1,14 @@
 """The same network and update in PyTorch, channels last, eager or through `torch.compile`."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from alexnet_tf.bench.contender import Subject
 from alexnet_tf.bench.epochs import in_memory
 from alexnet_tf.bench.ours import made_up_batch
-from alexnet_tf.config.schema import Config, Norm, PoolConfig, StageConfig, StagedModelConfig
+from alexnet_tf.config.schema import Config, LRNConfig, Norm, PoolConfig, StageConfig, StagedModelConfig
 
 ACTIVATIONS: dict[str, Callable[[], torch.nn.Module]] = {
     "relu": torch.nn.ReLU,
@@ -66,14 +66,12 @@ def _make_step(
     config: Config, threads: int, compiled: bool
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """From images [B, C, H, W] and labels [B] to the loss, the update done."""
-    torch.set_num_threads(threads)
     device = _device()
-    net = network(config.model).to(device, memory_format=torch.channels_last)
+    forward = _forward(config, threads, compiled)
     settings: Any = config.optimizer
     optimizer = torch.optim.SGD(
-        net.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay
+        forward.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay
     )
-    forward = torch.compile(net) if compiled else net
     low = config.training.precision == "bfloat16"
 
     def step(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -89,11 +87,9 @@ def _make_step(
 
 def inference(config: Config, threads: int, compiled: bool) -> Subject:
     """The logits of a batch."""
-    torch.set_num_threads(threads)
     device = _device()
     images, _ = _batch(config, device)
-    net = network(config.model).to(device, memory_format=torch.channels_last).train(False)
-    forward = torch.compile(net) if compiled else net
+    forward = _forward(config, threads, compiled).train(False)
     low = config.training.precision == "bfloat16"
 
     def run(repetitions: int) -> None:
@@ -104,11 +100,11 @@ def inference(config: Config, threads: int, compiled: bool) -> Subject:
     return Subject(run, items=len(images), facts=_versions(threads))
 
 
-def lrn(shape: tuple[int, int, int, int], values: dict[str, Any], threads: int) -> Subject:
+def lrn(shape: tuple[int, int, int, int], config: LRNConfig, threads: int) -> Subject:
     """Forward and backward of `LocalResponseNorm` over maps of `shape` [N, H, W, C]."""
     torch.set_num_threads(threads)
     rows, height, width, channels = shape
-    layer = _lrn(**values)
+    layer = _lrn(config)
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn((rows, channels, height, width), generator=generator).mul_(20)
     maps = maps.to(memory_format=torch.channels_last).requires_grad_()
@@ -141,7 +137,7 @@ def _stage(stage: StageConfig, config: StagedModelConfig) -> list[torch.nn.Modul
         elif part == "norm" and stage.norm == Norm.batch:
             layers.append(nn.BatchNorm1d(units) if dense else nn.BatchNorm2d(units))
         elif part == "norm" and stage.norm == Norm.lrn and (lrn := config.lrn) is not None:
-            layers.append(_lrn(lrn.size, lrn.k, lrn.alpha, lrn.beta, str(lrn.convention)))
+            layers.append(_lrn(lrn))
         elif part == "pool" and stage.pool is not None and stage.pool.kind != "none":
             layers.append(_pool(stage.pool))
     if stage.adaptive_pool:
@@ -185,9 +181,16 @@ def _pool(pool: PoolConfig) -> torch.nn.Module:
     return kind(pool.size, pool.stride, ceil_mode=pool.rounding == "up")
 
 
-def _lrn(size: int, k: float, alpha: float, beta: float, convention: str) -> torch.nn.Module:
+def _lrn(config: LRNConfig) -> torch.nn.Module:
     """PyTorch divides alpha by the size, as Caffe does."""
-    return torch.nn.LocalResponseNorm(size, alpha if convention == "mean" else alpha * size, beta, k)
+    alpha = config.alpha if config.convention == "mean" else config.alpha * config.size
+    return torch.nn.LocalResponseNorm(config.size, alpha, config.beta, config.k)
+
+
+def _forward(config: Config, threads: int, compiled: bool) -> torch.nn.Module:
+    torch.set_num_threads(threads)
+    net = network(config.model).to(_device(), memory_format=torch.channels_last)
+    return cast("torch.nn.Module", torch.compile(net)) if compiled else net
 
 
 def _device() -> torch.device:

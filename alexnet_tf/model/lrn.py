@@ -70,7 +70,7 @@ class LocalResponseNormalization(EnergyNormalization):
             )
         self.band = _band(channels, self.size, self.columns)
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Normalises `[..., channels]`."""
         channels = inputs.shape[-1]
         band = tf.constant(self.band, dtype=inputs.dtype)
@@ -82,6 +82,7 @@ class LocalResponseNormalization(EnergyNormalization):
             self.k,
             self.weight_over(self.size),
             self.beta,
+            training=training,
         )
         return tf.reshape(normalized, tf.shape(inputs))
 

@@ -60,7 +60,7 @@ class WithinMapNormalization(EnergyNormalization):
                 f"shape {tuple(input_shape)}"
             )
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Normalises `[N, H, W, channels]`."""
         bands = [tf.constant(window_matrix(int(side), self.size), inputs.dtype) for side in inputs.shape[1:3]]
         return divide_by_energy(
@@ -71,6 +71,7 @@ class WithinMapNormalization(EnergyNormalization):
             self.k,
             self.weight_over(self.size**2),
             self.beta,
+            training=training,
         )
 
 

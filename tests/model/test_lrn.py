@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.model import LocalResponseNormalization
+from alexnet_tf.model import LocalResponseNormalization, WithinMapNormalization
 
 SETTINGS = [
     {"size": 5, "k": 2.0, "alpha": 0.3, "beta": 0.75},
@@ -203,3 +203,34 @@ def test_channels_must_divide_into_columns():
         ValueError, match=r"layer 'n'\. Expected a multiple of its columns \(2\)\. Received: 3"
     ):
         LocalResponseNormalization(columns=2, name="n")(np.zeros((1, 1, 1, 3), "float32"))
+
+
+def xla_functions(function):
+    """The functions that a graph calls and that XLA has to compile."""
+    functions = function.graph.as_graph_def().library.function
+    return [found.signature.name for found in functions if found.attr["_XlaMustCompile"].b]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [LocalResponseNormalization(columns=2, alpha=0.1), WithinMapNormalization(size=3, alpha=0.1)],
+    ids=["lrn", "map_norm"],
+)
+def test_training_makes_fewer_passes_and_has_the_same_result(layer):
+    rng = np.random.default_rng(6)
+    x, upstream = (tf.constant(rng.normal(0, 3, (2, 4, 5, 8)).astype("float32")) for _ in range(2))
+
+    def value_and_gradient(x, training):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=training)
+        return y, tape.gradient(y, x, upstream)
+
+    plain, together = (
+        tf.function(lambda x, training=training: value_and_gradient(x, training))
+        for training in (False, True)
+    )
+    for ours, expected in zip(together(x), plain(x), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=2e-5, atol=2e-6)
+    assert xla_functions(together.get_concrete_function(x))
+    assert not xla_functions(plain.get_concrete_function(x))  # what is exported
