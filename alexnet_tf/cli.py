@@ -132,17 +132,28 @@ def claims(
 @app.command()
 def export(
     folder: Run,
+    kind: Annotated[
+        str, typer.Option("--format", help="savedmodel, litert (.tflite), onnx or keras.")
+    ] = "savedmodel",
+    quantize: Annotated[
+        str, typer.Option(help="none, float16, dynamic or int8: of litert and onnx.")
+    ] = "none",
+    views: Annotated[int, typer.Option(help="Crops of each image to average over: 1, 5 or 10.")] = 1,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to make; default: RUN/export/savedmodel/VERSION.")
+        Path | None, typer.Option(help="Folder to make; default: RUN/export/FORMAT/VERSION.")
     ] = None,
 ) -> None:
-    """Export a SavedModel: uint8 images to probabilities, labels and preprocessing inside; reloaded and compared."""
+    """Export a run for other programs: loaded back in a fresh process, compared with the run, with a model card."""
+    from alexnet_tf.config import check_export
+
+    check_export(kind, quantize, views)
     _check_runs(folder)
+    _check_views([folder], views)
     _import_tensorflow()
-    from alexnet_tf.export import export_savedmodel
+    from alexnet_tf.export import export_run
     from alexnet_tf.inference import load_run
 
-    print(export_savedmodel(load_run(folder), out))
+    print(export_run(load_run(folder), kind, quantize=quantize, views=views, out=out))
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
