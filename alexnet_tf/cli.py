@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
@@ -154,6 +154,61 @@ def export(
     from alexnet_tf.inference import load_run
 
     print(export_run(load_run(folder), kind, quantize=quantize, views=views, out=out))
+
+
+@app.command()
+def predict(
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN|SAVEDMODEL", help="A run, or its SavedModel.", show_default=False)
+    ],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE|FOLDER|-...",
+            help="Pictures, folders with all below them, or - for paths from standard input, one on each line.",
+            show_default=False,
+        ),
+    ],
+    top: Annotated[int, typer.Option(min=1, help="Most probable classes to name.")] = 5,
+    views: Annotated[int | None, typer.Option(help="Of a run: crops to average over, 1, 5 or 10.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 32,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="A JSON object for each picture, a line each.")
+    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="A header and a row for each picture.")] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png|.svg", help="Draw the first eight pictures with bars, as Figure 4."),
+    ] = None,
+) -> None:
+    """Name what is on pictures, with probabilities; a bad file is reported and left out, and the exit status is 1."""
+    from alexnet_tf.config import ConfigError
+    from alexnet_tf.runs import RunFolder, find_savedmodel
+
+    if as_json and as_csv:
+        raise ConfigError("--json --csv: expected one of them")
+    if plot is not None and plot.suffix not in (".png", ".svg"):
+        raise ConfigError(f"--plot {plot}: expected a name that ends in .png or .svg")
+    saved = find_savedmodel(source)
+    if saved is None:
+        _check_views([RunFolder.open(source).path], views or 1)
+    elif views is not None:
+        raise ConfigError(
+            f"--views {views}: expected with a run; a SavedModel has the views it was exported with"
+        )
+    _import_tensorflow()
+    from alexnet_tf import prediction
+    from alexnet_tf.inference import load_run
+
+    prediction.check_inputs(inputs)
+    of = prediction.Classifier
+    classifier = of.of_savedmodel(saved) if saved else of.of_run(load_run(source), views or 1)
+    kind = "json" if as_json else "csv" if as_csv else "text"
+    options = prediction.Options(kind, top, batch_size, plot)
+    with _counted("pictures", "what was printed is right", sys.stderr) as told:
+        done, failed = prediction.predict(classifier, inputs, options, told)
+    if failed:
+        _fail(f"{failed:,} of {done:,} pictures could not be read", FAILED)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -308,8 +363,13 @@ def _part(shard: str | None) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _counted(what: str, stopped: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for what is counted, with its rate and the time left; where no terminal is, a line every minute."""
+def _counted(
+    what: str, stopped: str, stream: TextIO | None = None
+) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar for what is counted, with its rate and the time left; where no terminal is, a line every minute.
+
+    The bar is on standard output unless another stream is given.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -320,21 +380,22 @@ def _counted(what: str, stopped: str) -> Iterator[Callable[[int, int], None]]:
         raise KeyboardInterrupt
 
     rate = TextColumn("{task.fields[rate]}")
-    console = Console()
-    bar = Progress(
-        BarColumn(), MofNCompleteColumn(), TextColumn(what), rate, TimeRemainingColumn(), console=console
-    )
+    console = Console(file=stream)
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(what), rate, TimeRemainingColumn())
+    # Where the bar is drawn on another stream, what goes to a file must not be taken for the terminal's.
+    bar = Progress(*columns, console=console, redirect_stdout=stream is None or sys.stdout.isatty())
     try:
         with handling(stop), bar:
             task = bar.add_task(what, total=None, rate="")
 
             said = time.monotonic()
 
-            def told(done: int, total: int) -> None:
+            def told(done: int, total: int | None) -> None:
                 nonlocal said
                 if not console.is_terminal and time.monotonic() - said > SAID_SECONDS:
                     said = time.monotonic()
-                    print(f"{done:,} of {total:,} {what}", flush=True)
+                    of = "" if total is None else f" of {total:,}"
+                    print(f"{done:,}{of} {what}", flush=True, file=stream)
                 speed = bar.tasks[task].speed
                 bar.update(task, completed=done, total=total, rate=f"{speed:,.0f}/s" if speed else "")
 

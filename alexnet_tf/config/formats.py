@@ -21,7 +21,8 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 
 def check_export(kind: str, quantize: str, views: int) -> None:
     """Raise `ConfigError` for a format that there is not, not so quantised, or whose packages are not installed."""
-    one_of("--format", kind, tuple(QUANTIZATIONS))
+    if kind not in QUANTIZATIONS:
+        raise ConfigError(f"--format {kind}: expected one of {', '.join(QUANTIZATIONS)}")
     if quantize not in QUANTIZATIONS[kind]:
         choices = ", ".join(QUANTIZATIONS[kind])
         raise ConfigError(f"--quantize {quantize}: expected one of {choices} with --format {kind}")
@@ -31,4 +32,5 @@ def check_export(kind: str, quantize: str, views: int) -> None:
     missing = [name for name in PACKAGES.get(kind, ()) if importlib.util.find_spec(name) is None]
     if missing:
         names = " and ".join(name.replace("_", "-") for name in missing)
-        raise ConfigError(f"--format {kind}: needs the package {names}; install alexnet_tf[{EXTRA}]")
+        what = "package" if len(missing) == 1 else "packages"
+        raise ConfigError(f"--format {kind}: needs the {what} {names}; install alexnet_tf[{EXTRA}]")

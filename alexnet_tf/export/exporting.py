@@ -18,7 +18,6 @@ from alexnet_tf.data import DataError
 from alexnet_tf.export import reload
 from alexnet_tf.export.card import size, write_card
 from alexnet_tf.export.comparison import Comparison, Reference, compare, make_reference
-from alexnet_tf.export.frame import make_frame
 from alexnet_tf.export.job import Job, LoadedRun
 from alexnet_tf.export.keras_file import check_keras, write_keras
 from alexnet_tf.export.litert import check_litert, write_litert
@@ -158,7 +157,7 @@ def _inputs(job: Job, reference: Reference) -> list[np.ndarray]:
     if job.kind != "savedmodel":
         return [*parts, parts[0][:1]]
     # Of the frame's size, so that a SavedModel too is timed without resizing.
-    frame = make_frame(job.run, 1).cut(parts[0][:1])
+    frame = job.make_frame(1).cut(parts[0][:1])
     return [*parts, parts[0][:0], np.clip(np.rint(frame), 0, 255).astype(np.uint8)]
 
 
@@ -177,17 +176,22 @@ def run_fresh(job: Job, made: Path, inputs: list[np.ndarray], scratch: Path) -> 
     arrays, results = scratch / "images.npz", scratch / "outputs.npz"
     keys = [*map(str, range(len(inputs) - 1)), reload.ONE]
     np.savez(arrays, **dict(zip(keys, inputs, strict=True)))  # type: ignore[arg-type]
-    command = [sys.executable, "-P", reload.__file__, job.kind, *map(str, (made.resolve(), arrays, results))]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
-    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if process.returncode:
-        lines = process.stderr.strip().splitlines() or [f"exit status {process.returncode}"]
-        raise RunError(f"the export fails in a fresh process ({lines[-1][:300]}); nothing was exported")
+    _run_script(job.kind, str(made.resolve()), str(arrays), str(results))
     outputs: dict[str, list[np.ndarray]] = {}
     with np.load(results) as content:
         for key in content.files:  # in the order of the batches
             outputs.setdefault(key.partition(".")[0], []).append(content[key])
     return outputs
+
+
+def _run_script(*arguments: str) -> None:
+    """Run `reload.py` without GPUs, which round otherwise."""
+    command = [sys.executable, "-P", reload.__file__, *arguments]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if process.returncode:
+        lines = process.stderr.strip().splitlines() or [f"exit status {process.returncode}"]
+        raise RunError(f"the export fails in a fresh process ({lines[-1][:300]}); nothing was exported")
 
 
 def _next_version(parent: Path) -> str:

@@ -10,7 +10,6 @@ from alexnet_tf.config import ConfigError, view_crop
 from alexnet_tf.config.schema import AugmentConfig
 from alexnet_tf.data import Statistics, preprocess_images
 from alexnet_tf.data.preprocessing import active_ops
-from alexnet_tf.inference import Run
 
 RESIZES = ("resize", "random_resized_crop")
 GEOMETRY = (*RESIZES, "center_crop", "random_crop", "pad_crop")
@@ -41,15 +40,22 @@ class Frame:
         return preprocess_images(frames, self.inside, self.statistics, views=views)
 
 
-def make_frame(run: Run, views: int) -> Frame:
+def make_frame(
+    augment: AugmentConfig, statistics: Statistics | None, shape: Sequence[int] | None, views: int = 1
+) -> Frame:
     """Find the first place after the last resizing where all images have one size.
 
     Elementwise operations before it, which subtract or divide by colour, commute with a crop and come after it.
 
+    Args:
+        augment: The run's operations.
+        statistics: Of the training split, where an operation needs them.
+        shape: Height, width and channels of the run's stored images, where all are alike.
+        views: Crops of each image that are cut inside.
+
     Raises:
         ConfigError: If there is no such place before the operation that cuts the views.
     """
-    augment, shape = run.config.augment, run.dataset()["image_shape"]
     cutting = view_crop(augment, views)
     active = active_ops(augment)
     resized = max((place + 1 for place, (name, _) in enumerate(active) if name in RESIZES), default=0)
@@ -69,7 +75,7 @@ def make_frame(run: Run, views: int) -> Frame:
             size = None if kept else op.size
     assert size is not None  # what the network takes has one size
     inside = [name for name, _ in active if name not in before]
-    return Frame(size, _with_order(augment, before), _with_order(augment, inside), run.statistics())
+    return Frame(size, _with_order(augment, before), _with_order(augment, inside), statistics)
 
 
 def _with_order(augment: AugmentConfig, order: Sequence[str]) -> AugmentConfig:

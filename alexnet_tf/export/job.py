@@ -74,10 +74,15 @@ class Job:
         """A label for each output."""
         return class_labels(self.run, self.network.output_shape[-1])
 
+    def make_frame(self, views: int) -> Frame:
+        """Where the run's preprocessing can be cut in two if so many views are cut after it."""
+        run = self.run
+        return make_frame(run.config.augment, run.statistics(), run.dataset()["image_shape"], views)
+
     @cached_property
     def frame(self) -> Frame | None:
         """What goes into formats that cannot resize; None for the others."""
-        return make_frame(self.run, self.views) if self.kind in ("litert", "onnx") else None
+        return self.make_frame(self.views) if self.kind in ("litert", "onnx") else None
 
     def framed(self) -> tf.Module:
         """A module whose `serve` takes frames float32 `[N, size, size, C]` and gives `probabilities`."""

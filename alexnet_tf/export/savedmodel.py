@@ -17,7 +17,7 @@ def write_savedmodel(job: Job, folder: Path, scratch: Path) -> Path:
     module = ServedModel(job.run, job.network, job.views, job.write_notes(scratch))
     # The gradients of our LRN are saved as graphs too; without them TensorFlow warns whenever it loads the model.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=True)
-    tf.saved_model.save(module, str(folder), signatures=module.signatures, options=options)
+    tf.saved_model.save(module, str(folder), signatures=dict(module.functions), options=options)
     return folder
 
 

@@ -54,7 +54,7 @@ class ServedModel(tf.Module):
         assets: Files that are to be saved with it.
 
     Attributes:
-        signatures: The functions by their names in a SavedModel. `serving_default` takes uint8 images, `serve_float`
+        functions: The functions by their names in a SavedModel. `serving_default` takes uint8 images, `serve_float`
             the same as floats, as a signature has one dtype; `serve_bytes` takes encoded images, `embed` gives features.
     """
 
@@ -86,7 +86,7 @@ class ServedModel(tf.Module):
             return {"features": tf.cast(tf.reshape(rows, [-1, math.prod(rows.shape[1:])]), tf.float32)}
 
         raw = [None, None, None, channels]
-        self.signatures: dict[str, Any] = {
+        self.functions: dict[str, Any] = {
             "serving_default": _traced(serve, raw, tf.uint8),
             "serve_float": _traced(serve, raw, tf.float32),
             "serve_bytes": _traced(serve_bytes, [None], tf.string),
