@@ -382,8 +382,14 @@ def _counted(
     rate = TextColumn("{task.fields[rate]}")
     console = Console(file=stream)
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn(what), rate, TimeRemainingColumn())
-    # Where the bar is drawn on another stream, what goes to a file must not be taken for the terminal's.
-    bar = Progress(*columns, console=console, redirect_stdout=stream is None or sys.stdout.isatty())
+    # A bar on another stream leaves nothing there, and what goes from standard output to a file stays there.
+    bar = Progress(
+        *columns,
+        console=console,
+        transient=stream is not None,
+        disable=stream is not None and not console.is_terminal,
+        redirect_stdout=stream is None or sys.stdout.isatty(),
+    )
     try:
         with handling(stop), bar:
             task = bar.add_task(what, total=None, rate="")

@@ -10,7 +10,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from alexnet_tf import runs
 from alexnet_tf.config import override_key, to_dict
+from alexnet_tf.data.preprocessing import active_ops
 from alexnet_tf.export.comparison import Comparison, Reference
+from alexnet_tf.export.frame import RESIZES
 from alexnet_tf.export.job import Job
 from alexnet_tf.export.served import TOP
 from alexnet_tf.runs import write_json, write_text
@@ -55,6 +57,8 @@ def write_card(
         "created": runs.now(),
         "run": _run_facts(job),
         **job.preprocessing(),
+        "resizes": any(name in RESIZES for name, _ in active_ops(job.run.config.augment)),
+        "size": job.network.input_shape[1],
         "classes": job.labels,
         "top": min(TOP, len(job.labels)),
         "comparison": {**asdict(comparison), "origin": reference.origin},

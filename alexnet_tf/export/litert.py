@@ -1,8 +1,11 @@
 """A run as a LiteRT model (.tflite), by TensorFlow's converter."""
 
+import contextlib
+import os
+import sys
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +33,10 @@ def write_litert(job: Job, folder: Path, scratch: Path) -> Path:
         operations = tf.lite.OpsSet
         converter.target_spec.supported_ops = [operations.TFLITE_BUILTINS_INT8, operations.TFLITE_BUILTINS]
     path = folder / NAME
-    with warnings.catch_warnings():
+    with _held_back(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of TensorFlow's own old interpreter, with which it calibrates
-        path.write_bytes(converter.convert())
+        content = converter.convert()
+    path.write_bytes(content)
     with zipfile.ZipFile(path, "a") as archive:
         for note in job.write_notes(scratch):
             archive.write(note, note.name)
@@ -50,3 +54,17 @@ def check_litert(job: Job, outputs: Mapping[str, list[np.ndarray]], made: Path) 
         found = archive.read(LABELS).decode().splitlines()
     if found != job.labels:
         raise RunError(f"{job.run.path}: the labels in {made.name} are wrong; nothing was exported")
+
+
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """Keep what the converter's C++ prints off the terminal; what went wrong stands in its exception."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+            yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)

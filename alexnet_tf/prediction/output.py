@@ -51,9 +51,9 @@ class Writer:
             (label, f"{100 * probability:.1f} %", "█" * round(BAR * probability))
             for _, label, probability in self._top(prediction)
         ]
-        caption = str(prediction.path)
-        table = rich_table(TextTable(caption, ("label", "probability", ""), rows))
-        table.columns[1].justify = "right"
+        table = rich_table(TextTable("", ("label", "probability", ""), rows))
+        table.title, table.columns[1].justify = None, "right"
+        print(prediction.path, file=self._stream)
         Console(file=self._stream, highlight=False).print(table)
 
     def text(self) -> Callable[[Prediction], None]:

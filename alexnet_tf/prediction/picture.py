@@ -59,6 +59,7 @@ def _draw_photograph(axes: Axes, path: Path) -> None:
     enlarged = max(height, width) < SIDE
     small = tf.image.resize(image, size, "nearest" if enlarged else "bilinear", antialias=not enlarged)
     axes.imshow(np.clip(np.rint(small.numpy()), 0, 255).astype(np.uint8))
+    axes.set_anchor("S")  # next to its bars
     axes.set_title(_short(path.name), fontsize=9)
 
 

@@ -16,8 +16,11 @@ from alexnet_tf.inference import Run
 from alexnet_tf.runs import RunError
 
 NEEDS = {"litert": ["ai_edge_litert"], "onnx": ["tf2onnx", "onnxruntime"]}
+QUICK = (("litert", "int8"), ("onnx", "none"))
 QUANTIZED = [
-    (kind, quantize) for kind in ("litert", "onnx") for quantize in ("none", "float16", "dynamic", "int8")
+    pytest.param(kind, quantize, marks=() if (kind, quantize) in QUICK else pytest.mark.slow)
+    for kind in ("litert", "onnx")
+    for quantize in ("none", "float16", "dynamic", "int8")
 ]
 
 
@@ -54,7 +57,7 @@ def test_it_agrees_with_the_run(run: Run, tmp_path: Path, kind: str, quantize: s
     need(kind)
     result = export_run(run, kind, quantize=quantize, out=tmp_path / "out")
     own = result.comparison
-    assert own.images == 180
+    assert own.images == 256
     assert own.max_difference <= own.tolerance == {"none": 1e-5, "float16": 2e-2}.get(quantize, 1.0)
     assert own.top1_agreement >= own.least_agreement
     assert own.run_error is not None
@@ -70,6 +73,7 @@ def test_it_agrees_with_the_run(run: Run, tmp_path: Path, kind: str, quantize: s
     assert [step["name"] for step in card["inside"]] == ["pad_crop", "subtract_mean", "scale"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("kind", ["litert", "onnx"])
 def test_ten_views_are_averaged_inside(run: Run, tmp_path: Path, kind: str) -> None:
@@ -79,6 +83,7 @@ def test_ten_views_are_averaged_inside(run: Run, tmp_path: Path, kind: str) -> N
     assert np.abs(run.predict(result.reference.batches[0]) - result.reference.probabilities[0]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_stranger_reads_labels_from_the_files(run: Run, tmp_path: Path) -> None:
     """And this reload is in a process of its own."""
     need("litert")
@@ -116,7 +121,7 @@ def test_a_quantised_model_that_is_too_far_off_is_refused(
     monkeypatch.setattr(
         Run, "predict", lambda self, images, views: rng.permuted(original(self, images, views=views), axis=1)
     )
-    with pytest.raises(RunError, match=r"top-1 agrees on .* % of 180 images \(expected 90 %\); nothing was"):
+    with pytest.raises(RunError, match=r"top-1 agrees on .* % of 256 images \(expected 90 %\); nothing was"):
         export_run(run, "litert", quantize="int8", out=tmp_path / "out")
     assert not list(tmp_path.iterdir())
 

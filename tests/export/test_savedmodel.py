@@ -87,14 +87,14 @@ def copy(run: Run, folder: Path, **changes: dict[str, Any]) -> Run:
 def test_export_agrees_with_the_run_and_says_so(run: Run, exported: ExportResult) -> None:
     assert exported.path == run.path / "export" / "savedmodel" / "1"
     own = exported.comparison
-    assert (own.images, exported.reference.origin, exported.reference.note) == (180, "validation", "")
+    assert (own.images, exported.reference.origin, exported.reference.note) == (256, "validation", "")
     assert own.max_difference <= own.tolerance == 1e-5
     assert own.top1_agreement == 1.0
     assert own.run_error == own.export_error
     lines = str(exported).splitlines()
     assert len(lines) == 4
     assert lines[0].startswith(f"{exported.path}: savedmodel, {exported.bytes:,} bytes")
-    assert "180 images of the validation split" in lines[1]
+    assert "256 images of the validation split" in lines[1]
     assert "top-1 agrees on 100.0 %" in lines[1]
 
 
@@ -115,7 +115,7 @@ def test_the_folder_holds_model_labels_preprocessing_and_card(run: Run, exported
     assert (card["format"], card["quantize"], card["views"]) == ("savedmodel", "none", 1)
     assert (card["run"]["name"], card["run"]["step"]) == ("run", 60)
     assert card["classes"] == labels
-    assert card["comparison"]["images"] == 180
+    assert card["comparison"]["images"] == 256
     assert card["config"]["model"]["name"] == "cifar_quick"
     assert card["versions"]["tensorflow"] == tf.__version__
     page = (exported.path / "README.md").read_text()
