@@ -133,10 +133,10 @@ def _on_some(function: Callable[[tf.Tensor], tf.Tensor], inputs: tf.Tensor) -> t
 
 def _encoding_checks(data: tf.Tensor) -> list[tf.Operation]:
     """Assertions on an encoded image, for what TensorFlow would decode to other colours or refuse obscurely."""
-    head = tf.strings.substr(data, 0, 30)
+    head = tf.strings.join([tf.strings.substr(data, 0, 30), b"\0" * 30])
     flags = tf.io.decode_raw(tf.strings.substr(head, 20, 1), tf.uint8)
-    extended = (tf.strings.substr(head, 8, 8) == b"WEBPVP8X") & (tf.strings.length(data) >= 30)
-    layered = tf.cond(extended, lambda: tf.bitwise.bitwise_and(flags[0], 0x12) != 0, lambda: False)
+    extended = tf.strings.substr(head, 8, 8) == b"WEBPVP8X"
+    layered = extended & (tf.bitwise.bitwise_and(flags[0], 0x12) != 0)
     inverted = tf.cond(
         tf.io.is_jpeg(data),
         lambda: (
@@ -151,6 +151,6 @@ def _encoding_checks(data: tf.Tensor) -> list[tf.Operation]:
         ),
         tf.debugging.Assert(
             tf.logical_not(inverted),
-            ["a CMYK JPEG without Adobe's marker does not say if its colours are inverted"],
+            ["a CMYK JPEG without the marker of Adobe does not say if its colours are inverted"],
         ),
     ]

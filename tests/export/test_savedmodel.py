@@ -119,7 +119,7 @@ def test_the_folder_holds_model_labels_preprocessing_and_card(run: Run, exported
     assert card["config"]["model"]["name"] == "cifar_quick"
     assert card["versions"]["tensorflow"] == tf.__version__
     page = (exported.path / "README.md").read_text()
-    for text in ("serve_bytes", "## Limits", "`resize` (size 16", "1,437 train"):
+    for text in ("serve_bytes", "## Limits", "`resize` (size 16", card["run"]["examples"]):
         assert text in page
     assert str(run.path) not in json.dumps(card) + page
     assert not list(exported.path.parent.glob(".*"))

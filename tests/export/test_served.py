@@ -77,7 +77,10 @@ BROKEN = {
     "half a GIF": (encode("P", "GIF")[:500], "Invalid GIF data"),
     "half a WebP": (encode("RGB", "WEBP")[:200], "Failed to decode WebP"),
     "a WebP with alpha": (encode("RGBA", "WEBP"), "a WebP with alpha or animation cannot be decoded"),
-    "a CMYK JPEG of nobody": (encode("CMYK", "JPEG").replace(b"Adobe", b"Nobdy"), "without Adobe's marker"),
+    "a CMYK JPEG of nobody": (
+        encode("CMYK", "JPEG").replace(b"Adobe", b"Nobdy"),
+        "without the marker of Adobe",
+    ),
 }
 
 
