@@ -189,6 +189,8 @@ def predict(
         raise ConfigError("--json --csv: expected one of them")
     if plot is not None and plot.suffix not in (".png", ".svg"):
         raise ConfigError(f"--plot {plot}: expected a name that ends in .png or .svg")
+    if plot is not None and not plot.parent.is_dir():
+        raise ConfigError(f"--plot {plot}: expected a file in a folder that there is, {plot.parent} is none")
     saved = find_savedmodel(source)
     if saved is None:
         _check_views([RunFolder.open(source).path], views or 1)

@@ -15,7 +15,7 @@ from alexnet_tf.export.comparison import Comparison, Reference
 from alexnet_tf.export.frame import RESIZES
 from alexnet_tf.export.job import Job
 from alexnet_tf.export.served import TOP
-from alexnet_tf.runs import write_json, write_text
+from alexnet_tf.runs import RunError, write_json, write_text
 
 README = "README.md"
 FACTS = "model_card.json"
@@ -111,18 +111,21 @@ def _evaluations(job: Job) -> list[dict[str, Any]]:
     path = job.run.path / runs.EVALUATIONS
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = {(row["split"], row["views"]): row for row in csv.DictReader(stream)}
     numbers = ("top1_error", "top1_low", "top1_high")
-    return [
-        {
-            "split": row["split"],
-            "views": int(row["views"]),
-            "examples": int(row["examples"]),
-            **{key: float(row[key]) for key in numbers},
-        }
-        for row in rows.values()
-    ]
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            rows = {(row["split"], row["views"]): row for row in csv.DictReader(stream)}
+        return [
+            {
+                "split": row["split"],
+                "views": int(row["views"]),
+                "examples": int(row["examples"]),
+                **{key: float(row[key]) for key in numbers},
+            }
+            for row in rows.values()
+        ]
+    except (KeyError, ValueError, TypeError) as error:
+        raise RunError(f"{path}: is damaged ({error}); nothing was exported") from error
 
 
 def _without_places(config: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 from collections.abc import Callable
 from typing import TextIO
 
@@ -26,9 +25,7 @@ class Writer:
         stream: Where to.
     """
 
-    def __init__(
-        self, kind: str, labels: list[str], most: int, count: int | None, stream: TextIO = sys.stdout
-    ):
+    def __init__(self, kind: str, labels: list[str], most: int, count: int | None, stream: TextIO):
         self._labels, self._most, self._stream = labels, min(most, len(labels)), stream
         tables = kind == "text" and count is not None and count <= TABLES
         self._write = self._table if tables else FORMATS[kind](self)

@@ -58,7 +58,7 @@ def predict(
     count, done, failed = count_pictures(inputs), 0, 0
     shown: list[Prediction] = []
     try:
-        writer = Writer(options.kind, classifier.labels, options.top, count)
+        writer = Writer(options.kind, classifier.labels, options.top, count, sys.stdout)
         for answer in classifier.stream(find_pictures(inputs, sys.stdin.buffer), options.batch_size):
             done += 1
             if isinstance(answer, Failure):

@@ -65,7 +65,8 @@ def saved(run: Run) -> Path:
 
 
 def image(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path))[None]
+    with Image.open(path) as picture:
+        return np.asarray(picture)[None]
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -222,7 +223,8 @@ def test_the_command(alexnet_in, run: Run, mixed: Path, tmp_path: Path) -> None:
         == f"alexnet: {mixed}/1_text.png: its first bytes are not those of a JPEG, PNG, GIF, BMP or WebP image; left out"
     )
     assert lines[-1] == "alexnet: 4 of 6 pictures could not be read"
-    assert Image.open(tmp_path / "bars.png").size[0] > 300
+    with Image.open(tmp_path / "bars.png") as picture:
+        assert picture.size[0] > 300
 
 
 @pytest.mark.slow
