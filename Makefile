@@ -24,7 +24,7 @@ help: ## list the targets
 	@touch $@
 
 .venv/installed-extras: .venv/installed-dev
-	$(PIP) --editable '.[torch,sweep,bench]'
+	$(PIP) --editable '.[torch,sweep,bench,export]'
 	@touch $@
 
 study: .venv/installed ## install, run ReLU against tanh on handwritten digits, print the table and the report's path
@@ -36,7 +36,7 @@ test: .venv/installed-dev ## run the tests (at most 8 minutes on 2 cores)
 test-all: test ## run the tests and then the long campaigns, one at a time
 	$(BIN)/python -m pytest -m slow
 
-extras: .venv/installed-extras ## install the extras torch, sweep and bench; the tests of PyTorch's nets and of launchers then run too
+extras: .venv/installed-extras ## install the extras torch, sweep, bench and export; the tests of PyTorch's nets, launchers and formats then run too
 
 lint: .venv/installed-dev ## check format, lint and types
 	$(BIN)/ruff format --check .

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
@@ -132,17 +132,85 @@ def claims(
 @app.command()
 def export(
     folder: Run,
+    kind: Annotated[
+        str, typer.Option("--format", help="savedmodel, litert (.tflite), onnx or keras.")
+    ] = "savedmodel",
+    quantize: Annotated[
+        str, typer.Option(help="none, float16, dynamic or int8: of litert and onnx.")
+    ] = "none",
+    views: Annotated[int, typer.Option(help="Crops of each image to average over: 1, 5 or 10.")] = 1,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to make; default: RUN/export/savedmodel/VERSION.")
+        Path | None, typer.Option(help="Folder to make; default: RUN/export/FORMAT/VERSION.")
     ] = None,
 ) -> None:
-    """Export a SavedModel: uint8 images to probabilities, labels and preprocessing inside; reloaded and compared."""
+    """Export a run for other programs: loaded back in a fresh process, compared with the run, with a model card."""
+    from alexnet_tf.config import check_export
+
+    check_export(kind, quantize, views)
     _check_runs(folder)
+    _check_views([folder], views)
     _import_tensorflow()
-    from alexnet_tf.export import export_savedmodel
+    from alexnet_tf.export import export_run
     from alexnet_tf.inference import load_run
 
-    print(export_savedmodel(load_run(folder), out))
+    print(export_run(load_run(folder), kind, quantize=quantize, views=views, out=out))
+
+
+@app.command()
+def predict(
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN|SAVEDMODEL", help="A run, or its SavedModel.", show_default=False)
+    ],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE|FOLDER|-...",
+            help="Pictures, folders with all below them, or - for paths from standard input, one on each line.",
+            show_default=False,
+        ),
+    ],
+    top: Annotated[int, typer.Option(min=1, help="Most probable classes to name.")] = 5,
+    views: Annotated[int | None, typer.Option(help="Of a run: crops to average over, 1, 5 or 10.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 32,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="A JSON object for each picture, a line each.")
+    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="A header and a row for each picture.")] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png|.svg", help="Draw the first eight pictures with bars, as Figure 4."),
+    ] = None,
+) -> None:
+    """Name what is on pictures, with probabilities; a bad file is reported and left out, and the exit status is 1."""
+    from alexnet_tf.config import ConfigError
+    from alexnet_tf.runs import RunFolder, find_savedmodel
+
+    if as_json and as_csv:
+        raise ConfigError("--json --csv: expected one of them")
+    if plot is not None and plot.suffix not in (".png", ".svg"):
+        raise ConfigError(f"--plot {plot}: expected a name that ends in .png or .svg")
+    if plot is not None and not plot.parent.is_dir():
+        raise ConfigError(f"--plot {plot}: expected a file in a folder that there is, {plot.parent} is none")
+    saved = find_savedmodel(source)
+    if saved is None:
+        _check_views([RunFolder.open(source).path], views or 1)
+    elif views is not None:
+        raise ConfigError(
+            f"--views {views}: expected with a run; a SavedModel has the views it was exported with"
+        )
+    _import_tensorflow()
+    from alexnet_tf import prediction
+    from alexnet_tf.inference import load_run
+
+    prediction.check_inputs(inputs)
+    of = prediction.Classifier
+    classifier = of.of_savedmodel(saved) if saved else of.of_run(load_run(source), views or 1)
+    kind = "json" if as_json else "csv" if as_csv else "text"
+    options = prediction.Options(kind, top, batch_size, plot)
+    with _counted("pictures", "what was printed is right", sys.stderr) as told:
+        done, failed = prediction.predict(classifier, inputs, options, told)
+    if failed:
+        _fail(f"{failed:,} of {done:,} pictures could not be read", FAILED)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -297,8 +365,13 @@ def _part(shard: str | None) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _counted(what: str, stopped: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for what is counted, with its rate and the time left; where no terminal is, a line every minute."""
+def _counted(
+    what: str, stopped: str, stream: TextIO | None = None
+) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar for what is counted, with its rate and the time left; where no terminal is, a line every minute.
+
+    The bar is on standard output unless another stream is given.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -309,9 +382,15 @@ def _counted(what: str, stopped: str) -> Iterator[Callable[[int, int], None]]:
         raise KeyboardInterrupt
 
     rate = TextColumn("{task.fields[rate]}")
-    console = Console()
+    console = Console(file=stream)
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(what), rate, TimeRemainingColumn())
+    # A bar on another stream leaves nothing there, and what goes from standard output to a file stays there.
     bar = Progress(
-        BarColumn(), MofNCompleteColumn(), TextColumn(what), rate, TimeRemainingColumn(), console=console
+        *columns,
+        console=console,
+        transient=stream is not None,
+        disable=stream is not None and not console.is_terminal,
+        redirect_stdout=stream is None or sys.stdout.isatty(),
     )
     try:
         with handling(stop), bar:
@@ -319,11 +398,12 @@ def _counted(what: str, stopped: str) -> Iterator[Callable[[int, int], None]]:
 
             said = time.monotonic()
 
-            def told(done: int, total: int) -> None:
+            def told(done: int, total: int | None) -> None:
                 nonlocal said
                 if not console.is_terminal and time.monotonic() - said > SAID_SECONDS:
                     said = time.monotonic()
-                    print(f"{done:,} of {total:,} {what}", flush=True)
+                    of = "" if total is None else f" of {total:,}"
+                    print(f"{done:,}{of} {what}", flush=True, file=stream)
                 speed = bar.tasks[task].speed
                 bar.update(task, completed=done, total=total, rate=f"{speed:,.0f}/s" if speed else "")
 

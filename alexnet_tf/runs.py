@@ -366,6 +366,16 @@ class Table:
             self._saved = text
 
 
+def find_savedmodel(path: Path) -> Path | None:
+    """The SavedModel in a folder, or the newest of numbered ones below it; None where there is none.
+
+    A run is none, even if it has been exported.
+    """
+    versions = [folder for folder in path.glob("*") if folder.name.isdecimal()]
+    candidates = [path, *sorted(versions, key=lambda folder: -int(folder.name))]
+    return next((folder for folder in candidates if (folder / "saved_model.pb").is_file()), None)
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """A run on the disk."""

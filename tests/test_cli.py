@@ -40,6 +40,21 @@ WRONG = [
     (["evaluate", "nowhere"], "nowhere: no such folder. Expected a run folder"),
     (["evaluate", "nowhere", "--out", "x"], "--out x: expected --ensemble with it"),
     (["export", "nowhere"], "nowhere: no such folder"),
+    (
+        ["export", "nowhere", "--format", "tflite"],
+        "--format tflite: expected one of savedmodel, litert, onnx",
+    ),
+    (
+        ["export", "nowhere", "--quantize", "int8"],
+        "--quantize int8: expected one of none with --format savedmodel",
+    ),
+    (["predict", "nowhere", "x.png"], "nowhere: no such folder. Expected a run folder"),
+    (["predict", "nowhere"], "Missing argument"),
+    (["predict", "nowhere", "x.png", "--json", "--csv"], "--json --csv: expected one of them"),
+    (
+        ["predict", "nowhere", "x.png", "--plot", "x.gif"],
+        "--plot x.gif: expected a name that ends in .png or .svg",
+    ),
     (["report", "nowhere"], "nowhere"),
     (["train", "init_from=nowhere"], "nowhere: no such folder. Expected a run folder"),
     (["import-weights", "nowhere.pth", "--model", "alexnet_owt", "--out", "x"], "nowhere.pth: no such file"),

@@ -26,10 +26,11 @@ MAY_IMPORT = {
     "pages": {"runs"},
     "studies": {"config", "runs", "processes", "pages"},
     "export": {"config", "runs", "data", "model", "inference"},
+    "prediction": {"config", "runs", "pages", "data", "inference", "export"},
     "fidelity": {"config", "data", "model", "training"},
     "visualize": {"config", "runs", "pages", "data", "model", "inference"},
     "bench": {"config", "runs", "processes", "pages", "data", "model", "inference", "evaluation", "training", "studies", "export", "visualize"},
-    "cli": {"config", "runs", "processes", "launching", "pages", "data", "model", "inference", "evaluation", "importing", "training", "studies", "export", "fidelity", "visualize", "bench"},
+    "cli": {"config", "runs", "processes", "launching", "pages", "data", "model", "inference", "evaluation", "importing", "training", "studies", "export", "prediction", "fidelity", "visualize", "bench"},
     "__init__": {"config", "inference", "model", "training"},
     "__main__": {"cli"},
 }  # fmt: skip

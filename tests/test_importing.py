@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from alexnet_tf.config import ConfigError, compose
 from alexnet_tf.data import DataError
 from alexnet_tf.evaluation import Settings, evaluate_runs
-from alexnet_tf.export import export_savedmodel
+from alexnet_tf.export import export_run
 from alexnet_tf.importing import (
     RECIPES,
     STATE_DICTS,
@@ -270,7 +270,7 @@ def test_evaluation_on_a_folder_of_images(photos, tmp_path, caplog):
 @pytest.mark.slow
 def test_it_is_exported_and_fine_tuned(owt, photos, tmp_path):
     run, arrays, _ = owt
-    assert export_savedmodel(run, tmp_path / "saved").top1_agreement == 1
+    assert export_run(run, out=tmp_path / "saved").comparison.top1_agreement == 1
     choices = f"data=folder data.dir={photos} data.validation_fraction=0.0 model=alexnet_owt augment=owt"
     # A rate too small to move a float32.
     recipe = "optimizer.lr=1e-30 training.batch_size=2 training.steps=1 training.progress=none"

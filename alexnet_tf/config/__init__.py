@@ -23,6 +23,7 @@ from alexnet_tf.config.compose import (
     to_dict,
     to_yaml,
 )
+from alexnet_tf.config.formats import check_export
 from alexnet_tf.config.schema import Config
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "HYDRA_VERSION",
     "Config",
     "ConfigError",
+    "check_export",
     "check_installed",
     "check_replicas",
     "checkpoint_interval",

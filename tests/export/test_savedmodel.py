@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,7 +16,7 @@ import alexnet_tf
 from alexnet_tf.config import ConfigError
 from alexnet_tf.config.schema import Precision
 from alexnet_tf.data import DataError, load_source, preprocess_images
-from alexnet_tf.export import comparison, export_savedmodel, reload, savedmodel
+from alexnet_tf.export import ExportResult, comparison, export_run, exporting, reload
 from alexnet_tf.inference import Run
 from alexnet_tf.runs import DATASET, RunError, WrongPathError, write_json
 
@@ -36,8 +37,14 @@ model = tf.saved_model.load(sys.argv[1])
 serve = model.signatures["serving_default"]
 images = {key: tf.constant(value) for key, value in np.load(sys.argv[2]).items()}
 outputs = {f"{name}.{key}": value.numpy() for key, x in images.items() for name, value in serve(images=x).items()}
+for key, x in images.items():
+    outputs[f"float.{key}"] = model.signatures["serve_float"](images=tf.cast(x, tf.float32))["probabilities"].numpy()
+    outputs[f"features.{key}"] = model.signatures["embed"](images=x)["features"].numpy()
+    encoded = tf.constant([tf.io.encode_png(image).numpy() for image in x], tf.string, [len(x)])
+    for name, value in model.signatures["serve_bytes"](images=encoded).items():
+        outputs[f"bytes_{name}.{key}"] = value.numpy()
 with tf.GradientTape() as tape:
-    loss = tf.reduce_sum(model.serve(images["stored"])["probabilities"][:, 0])
+    loss = tf.reduce_sum(model.functions["serving_default"](images["stored"])["probabilities"][:, 0])
 assert all(float(tf.norm(gradient)) > 0 for gradient in tape.gradient(loss, model.weights))
 assert "alexnet_tf" not in sys.modules
 np.savez(sys.argv[3], **{key: value.astype(str) if value.dtype == object else value for key, value in outputs.items()})
@@ -46,31 +53,25 @@ np.savez(sys.argv[3], **{key: value.astype(str) if value.dtype == object else va
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Trained for three steps, with an LRN, whose gradient is our own, and 12 outputs for the ten digits."""
+    """Trained for sixty steps, with an LRN, whose gradient is our own, and 12 outputs for the ten digits."""
     folder = tmp_path_factory.mktemp("export") / "run"
     overrides = ["model=cifar_quick", "model.input_size=16", "model.init=he_normal", "model.num_classes=12"]
     overrides += ["model.stages.conv1.norm=lrn", "augment=plain", "optimizer=sgd"]
-    overrides += ["training.steps=3", "training.progress=none", "training.tensorboard=false"]
+    overrides += ["training.steps=60", "training.progress=none", "training.tensorboard=false"]
     return alexnet_tf.train(alexnet_tf.compose([*overrides, f"run_dir={folder}"]))
 
 
 @pytest.fixture(scope="module")
-def exported(run: Run) -> savedmodel.ExportResult:
-    return export_savedmodel(run)
+def exported(run: Run) -> ExportResult:
+    return export_run(run)
 
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reload in this process, which is three seconds faster than a fresh one."""
 
-    def run_here(folder: Path, batches: list[np.ndarray], scratch: Path) -> dict[str, list[np.ndarray]]:  # noqa: ARG001
-        serve = tf.saved_model.load(str(folder)).signatures["serving_default"]
-        outputs = [serve(images=tf.constant(batch)) for batch in batches]
-        columns = {name: [output[name].numpy() for output in outputs] for name in outputs[0]}
-        columns["labels"] = [rows.astype(str) for rows in columns["labels"]]
-        return columns
-
-    monkeypatch.setattr(savedmodel, "_run_fresh", run_here)
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    monkeypatch.setattr(exporting, "_run_script", reload.main)
 
 
 def copy(run: Run, folder: Path, **changes: dict[str, Any]) -> Run:
@@ -83,36 +84,48 @@ def copy(run: Run, folder: Path, **changes: dict[str, Any]) -> Run:
     return alexnet_tf.load_run(folder)
 
 
-def test_export_agrees_with_the_run_and_says_so(run: Run, exported: savedmodel.ExportResult) -> None:
+def test_export_agrees_with_the_run_and_says_so(run: Run, exported: ExportResult) -> None:
     assert exported.path == run.path / "export" / "savedmodel" / "1"
-    assert (exported.images, exported.origin, exported.note) == (64, "validation", "")
-    assert exported.max_difference <= exported.tolerance == 1e-5
-    assert exported.top1_agreement == 1.0
+    own = exported.comparison
+    assert (own.images, exported.reference.origin, exported.reference.note) == (256, "validation", "")
+    assert own.max_difference <= own.tolerance == 1e-5
+    assert own.top1_agreement == 1.0
+    assert own.run_error == own.export_error
     lines = str(exported).splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith(str(exported.path))
-    assert "64 images of the validation split" in lines[1]
+    assert len(lines) == 4
+    assert lines[0].startswith(f"{exported.path}: savedmodel, {exported.bytes:,} bytes")
+    assert "256 images of the validation split" in lines[1]
     assert "top-1 agrees on 100.0 %" in lines[1]
 
 
-def test_the_folder_holds_model_labels_and_facts(run: Run, exported: savedmodel.ExportResult) -> None:
+def test_the_folder_holds_model_labels_preprocessing_and_card(run: Run, exported: ExportResult) -> None:
     labels = (exported.path / "assets" / "labels.txt").read_text().splitlines()
     assert labels == [*map(str, range(10)), "class 10", "class 11"]
-    facts = json.loads((exported.path / "export.json").read_text())
-    assert facts["format"] == "savedmodel"
-    assert facts["run"]["name"] == "run"
-    assert facts["run"]["step"] == 3
-    assert facts["classes"] == labels
-    assert facts["input"]["images"]["shape"] == ["N", "H", "W", 1]
-    assert facts["input"]["images"]["preprocessing"] == ["resize", "subtract_mean", "scale"]
-    assert facts["comparison"]["images"] == 64
-    assert facts["comparison"]["origin"] == "validation"
-    assert facts["versions"]["tensorflow"] == tf.__version__
-    assert str(run.path) not in json.dumps(facts)
+    preprocessing = json.loads((exported.path / "assets" / "preprocessing.json").read_text())
+    assert preprocessing["input"] == {
+        "dtype": "uint8", "shape": ["N", "H", "W", 1], "channels": "grey", "values": "0-255"
+    }  # fmt: skip
+    assert [operation["name"] for operation in preprocessing["inside"]] == [
+        "resize",
+        "subtract_mean",
+        "scale",
+    ]
+    assert preprocessing["before"] == []
+    card = json.loads((exported.path / "model_card.json").read_text())
+    assert (card["format"], card["quantize"], card["views"]) == ("savedmodel", "none", 1)
+    assert (card["run"]["name"], card["run"]["step"]) == ("run", 60)
+    assert card["classes"] == labels
+    assert card["comparison"]["images"] == 256
+    assert card["config"]["model"]["name"] == "cifar_quick"
+    assert card["versions"]["tensorflow"] == tf.__version__
+    page = (exported.path / "README.md").read_text()
+    for text in ("serve_bytes", "## Limits", "`resize` (size 16", card["run"]["examples"]):
+        assert text in page
+    assert str(run.path) not in json.dumps(card) + page
     assert not list(exported.path.parent.glob(".*"))
 
 
-def test_plain_tensorflow_serves_it(run: Run, exported: savedmodel.ExportResult, tmp_path: Path) -> None:
+def test_plain_tensorflow_serves_it(run: Run, exported: ExportResult, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     shapes = {"stored": [5, 8, 8, 1], "large": [2, 40, 40, 1], "same": [1, 16, 16, 1], "empty": [0, 8, 8, 1]}
     images = {name: rng.integers(0, 256, shape, np.uint8) for name, shape in shapes.items()}
@@ -132,25 +145,32 @@ def test_plain_tensorflow_serves_it(run: Run, exported: savedmodel.ExportResult,
         np.testing.assert_allclose(probabilities, tf.nn.softmax(model(prepared)), atol=1e-5)
         np.testing.assert_array_equal(classes, probabilities.argmax(axis=1))
         assert [int(label.removeprefix("class ")) for label in outputs[f"labels.{name}"]] == list(classes)
-    assert outputs["probabilities.empty"].shape == (0, 12)
+        np.testing.assert_allclose(outputs[f"float.{name}"], probabilities, atol=1e-6)
+        np.testing.assert_allclose(outputs[f"bytes_probabilities.{name}"], probabilities, atol=1e-6)
+        np.testing.assert_array_equal(outputs[f"bytes_top_classes.{name}"][:, 0], classes)
+        assert outputs[f"top_labels.{name}"].shape == (len(classes), 5)
+        features = keras.Model(model.inputs, model.get_layer("fc10").input)(prepared)
+        np.testing.assert_allclose(outputs[f"features.{name}"], features, rtol=1e-4, atol=1e-4)
+    assert outputs["probabilities.empty"].shape == outputs["bytes_probabilities.empty"].shape == (0, 12)
+    assert outputs["features.empty"].shape == (0, 256)
     assert outputs["classes.empty"].shape == outputs["labels.empty"].shape == (0,)
 
 
 @pytest.mark.usefixtures("in_process")
-def test_versions_count_on(run: Run, exported: savedmodel.ExportResult) -> None:
+def test_versions_count_on(run: Run, exported: ExportResult) -> None:
     (exported.path.parent / "notes").mkdir(exist_ok=True)
     before = {path: path.stat().st_mtime_ns for path in exported.path.rglob("*")}
-    assert export_savedmodel(run).path == run.path / "export" / "savedmodel" / "2"
+    assert export_run(run).path == run.path / "export" / "savedmodel" / "2"
     assert before == {path: path.stat().st_mtime_ns for path in exported.path.rglob("*")}
 
 
 @pytest.mark.usefixtures("in_process")
 def test_out_is_made_once(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "models" / "digits" / "7"
-    assert export_savedmodel(run, out).path == out
+    assert export_run(run, out=out).path == out
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     with pytest.raises(WrongPathError, match=r"7: exists already\. Expected the name of a new folder\.$"):
-        export_savedmodel(run, out)
+        export_run(run, out=out)
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     assert os.listdir(out.parent) == ["7"]  # noqa: PTH208 - hidden files too
 
@@ -158,30 +178,32 @@ def test_out_is_made_once(run: Run, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("in_process")
 def test_a_mismatch_leaves_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = Run.predict
-    monkeypatch.setattr(Run, "predict", lambda self, images: original(self, images)[:, ::-1])
+    monkeypatch.setattr(
+        Run, "predict", lambda self, images, views: original(self, images, views=views)[:, ::-1]
+    )
     fresh = copy(run, tmp_path / "run")
     with pytest.raises(
         RunError, match=r"differs from the run's model: .*allowed 1e-05.*nothing was"
     ) as caught:
-        export_savedmodel(fresh)
+        export_run(fresh)
     assert "\n" not in str(caught.value)
     assert not (fresh.path / "export").exists()
     with pytest.raises(RunError, match="differs"):
-        export_savedmodel(fresh, tmp_path / "a" / "b")
+        export_run(fresh, out=tmp_path / "a" / "b")
     assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.usefixtures("in_process")
 def test_wrong_labels_leave_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = savedmodel._run_fresh
+    honest = exporting.run_fresh
 
     def swapped(*arguments: Any) -> dict[str, list[np.ndarray]]:
         outputs = honest(*arguments)
         return {**outputs, "labels": [np.full_like(rows, "0") for rows in outputs["labels"]]}
 
-    monkeypatch.setattr(savedmodel, "_run_fresh", swapped)
+    monkeypatch.setattr(exporting, "run_fresh", swapped)
     with pytest.raises(RunError, match="classes or labels are wrong"):
-        export_savedmodel(run, tmp_path / "out")
+        export_run(run, out=tmp_path / "out")
     assert not os.listdir(tmp_path)  # noqa: PTH208
 
 
@@ -190,32 +212,33 @@ def test_a_failing_process_leaves_nothing(run: Run, tmp_path: Path, monkeypatch:
     script.write_text("raise SystemExit('no such op')")
     monkeypatch.setattr(reload, "__file__", str(script))
     with pytest.raises(RunError, match=r"fails in a fresh process \(no such op\); nothing was exported"):
-        export_savedmodel(run, tmp_path / "out")
+        export_run(run, out=tmp_path / "out")
     assert os.listdir(tmp_path) == ["broken.py"]  # noqa: PTH208
 
 
 def test_probabilities_that_are_not_numbers(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Run, "predict", lambda self, images: np.full([len(images), 12], np.nan))  # noqa: ARG005
+    monkeypatch.setattr(Run, "predict", lambda self, images, views: np.full([len(images), 12], np.nan))  # noqa: ARG005
     with pytest.raises(RunError, match="gives probabilities that are not numbers"):
-        export_savedmodel(run, tmp_path / "out")
+        export_run(run, out=tmp_path / "out")
     assert not os.listdir(tmp_path)  # noqa: PTH208
 
 
 @pytest.mark.usefixtures("in_process")
 def test_random_images_where_the_data_is_gone(run: Run, tmp_path: Path) -> None:
-    result = export_savedmodel(
-        copy(run, tmp_path / "run", data={"name": "folder", "dir": str(tmp_path / "gone")})
-    )
-    assert (result.images, result.origin) == (64, "random")
-    assert "gone" in result.note
+    result = export_run(copy(run, tmp_path / "run", data={"name": "folder", "dir": str(tmp_path / "gone")}))
+    assert (result.comparison.images, result.reference.origin) == (64, "random")
+    assert result.comparison.run_error is None
+    assert "gone" in result.reference.note
     assert "64 random images (the data cannot be read: " in str(result)
-    assert "gone" not in (result.path / "export.json").read_text()
+    assert (
+        "gone" not in (result.path / "model_card.json").read_text() + (result.path / "README.md").read_text()
+    )
 
 
-def photos(run: Run, tmp_path: Path) -> Run:
-    """The run, said to be one of six photos of several sizes."""
+def photos(run: Run, tmp_path: Path, resized: int = 16) -> Run:
+    """The run, said to be one of six photos of several sizes, whose shorter side is resized before they are cut."""
     for number in range(6):
         image = np.random.default_rng(number).integers(0, 256, [9 + number, 12, 1], np.uint8)
         path = tmp_path / "photos" / f"class{number % 2}" / f"{number}.png"
@@ -223,7 +246,7 @@ def photos(run: Run, tmp_path: Path) -> Run:
         path.write_bytes(tf.io.encode_png(image).numpy())
     data = {"name": "folder", "dir": str(tmp_path / "photos"), "image_size": None, "validation_fraction": 0.0}
     order = ["resize", "center_crop", "subtract_mean", "scale"]
-    augment = {"order": order, "center_crop": {"size": 16}}
+    augment = {"order": order, "center_crop": {"size": 16}, "resize": {"size": resized}}
     other = copy(run, tmp_path / "run", data=data, augment=augment)
     write_json(other.path / DATASET, load_source(other.config.data).describe())
     return alexnet_tf.load_run(other.path)
@@ -231,8 +254,31 @@ def photos(run: Run, tmp_path: Path) -> Run:
 
 @pytest.mark.usefixtures("in_process")
 def test_images_of_several_sizes(run: Run, tmp_path: Path) -> None:
-    result = export_savedmodel(photos(run, tmp_path))
-    assert (result.images, result.origin) == (6, "train")
+    result = export_run(photos(run, tmp_path))
+    assert (result.comparison.images, result.reference.origin) == (6, "train")
+
+
+@pytest.mark.usefixtures("in_process")
+def test_ten_views_are_averaged(run: Run, tmp_path: Path) -> None:
+    fresh = photos(run, tmp_path, resized=20)
+    result = export_run(fresh, views=10)
+    assert result.path == fresh.path / "export" / "savedmodel_10views" / "1"
+    one, ten = (fresh.predict(result.reference.batches[0], views=views) for views in (1, 10))
+    assert np.abs(one - ten).max() > 1e-3
+    served = tf.saved_model.load(str(result.path)).signatures["serve_bytes"]
+    encoded = tf.constant([(tmp_path / "photos" / "class0" / "0.png").read_bytes()])
+    np.testing.assert_allclose(served(images=encoded)["probabilities"], ten, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_saved_model_cli_shows_and_runs_it(exported: ExportResult) -> None:
+    program = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli"]
+    arguments = ["--dir", str(exported.path), "--tag_set", "serve", "--signature_def"]
+    run = ["run", *arguments, "serving_default", "--input_exprs", "images=np.zeros((2,9,9,1),np.uint8)"]
+    for command, said in ((["show", *arguments, "serve_bytes"], "DT_STRING"), (run, "output key top_labels")):
+        done = subprocess.run([*program, *command], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
 
 
 @pytest.mark.parametrize("size", [5, 40])
@@ -240,7 +286,7 @@ def test_a_damaged_image_ends_the_export(run: Run, tmp_path: Path, size: int) ->
     other, bad = photos(run, tmp_path), tmp_path / "photos" / "class1" / "3.png"
     bad.write_bytes((b"text " if size == 5 else bad.read_bytes())[:size])
     with pytest.raises(DataError, match=f"Cannot read the image {bad}") as caught:
-        export_savedmodel(other)
+        export_run(other)
     assert "\n" not in str(caught.value)
     assert not (other.path / "export").exists()
 
@@ -249,7 +295,7 @@ def test_other_classes_end_the_export(run: Run, tmp_path: Path) -> None:
     other = photos(run, tmp_path)
     (tmp_path / "photos" / "class0").rename(tmp_path / "photos" / "z")
     with pytest.raises(ConfigError, match=r"classes \[0: 'class0', 1: 'class1'\] of 2 in data=folder, found"):
-        export_savedmodel(other)
+        export_run(other)
     assert not (other.path / "export").exists()
 
 
@@ -257,14 +303,14 @@ def test_a_run_without_its_model(run: Run, tmp_path: Path) -> None:
     fresh = copy(run, tmp_path / "run")
     (fresh.path / "model.keras").unlink()
     with pytest.raises(RunError, match=r"has no model\.keras"):
-        export_savedmodel(fresh)
+        export_run(fresh)
     assert not (fresh.path / "export").exists()
 
 
 def test_a_parent_that_is_a_file(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot be written"):
-        export_savedmodel(run, tmp_path / "file" / "1")
+        export_run(run, out=tmp_path / "file" / "1")
 
 
 def test_every_precision_has_a_tolerance() -> None:

@@ -1,0 +1,126 @@
+"""The signatures on encoded pictures of every kind, from a run of colour photographs; no export."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import alexnet_tf
+from alexnet_tf.export import ServedModel
+from alexnet_tf.inference import Run
+
+PIXELS = np.random.default_rng(0).integers(0, 256, [24, 30, 3], np.uint8)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    root = tmp_path_factory.mktemp("served")
+    for number in range(8):
+        path = root / "photos" / f"class{number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(PIXELS[number:]).save(path)
+    overrides = ["model=cifar_quick", "model.input_size=16", "model.init=he_normal", "data=folder"]
+    overrides += ["augment=center", "training.batch_size=2", "training.steps=1", "training.progress=none"]
+    config = alexnet_tf.compose([*overrides, f"data.dir={root / 'photos'}", f"run_dir={root / 'run'}"])
+    return alexnet_tf.train(config)
+
+
+@pytest.fixture(scope="module")
+def served(run: Run) -> ServedModel:
+    return ServedModel(run, run.model())
+
+
+def encode(mode: str, kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image = Image.fromarray(PIXELS).convert(mode)
+    if mode == "RGBA":
+        image.putalpha(128)
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "shown"),
+    [
+        ("RGB", "PNG", "RGB"),
+        ("RGBA", "PNG", "RGB"),
+        ("LA", "PNG", "L"),
+        ("P", "PNG", "P"),
+        ("1", "PNG", "1"),
+        ("RGB", "WEBP", "RGB"),
+        ("P", "GIF", "P"),
+        ("RGB", "BMP", "RGB"),
+    ],
+)
+def test_every_kind_of_picture_is_the_one_that_was_encoded(run, served, mode, kind, shown):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    expected = np.asarray(Image.fromarray(PIXELS).convert(shown).convert("RGB"))
+    answer = served.functions["serve_bytes"](tf.constant([encode(mode, kind, **options)]))
+    np.testing.assert_allclose(answer["probabilities"], run.predict(expected[None]), atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_is_what_another_decoder_makes_of_it(run, served, mode):
+    data = encode(mode, "JPEG", quality=95)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    answer = served.functions["serve_bytes"](tf.constant([data]))
+    np.testing.assert_allclose(answer["probabilities"], run.predict(expected[None]), atol=5e-3)
+
+
+BROKEN = {
+    "text": (b"hello", "Unknown image file format"),
+    "nothing": (b"", "Input is empty"),
+    "half a PNG": (encode("RGB", "PNG")[:400], "Invalid PNG data"),
+    "half a JPEG": (encode("RGB", "JPEG")[:500], "Invalid JPEG data"),
+    "half a GIF": (encode("P", "GIF")[:500], "Invalid GIF data"),
+    "half a WebP": (encode("RGB", "WEBP")[:200], "Failed to decode WebP"),
+    "a WebP with alpha": (encode("RGBA", "WEBP"), "a WebP with alpha or animation cannot be decoded"),
+    "a CMYK JPEG of nobody": (
+        encode("CMYK", "JPEG").replace(b"Adobe", b"Nobdy"),
+        "without the marker of Adobe",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_bad_picture_fails_its_request_with_the_reason_and_no_other(served, name):
+    good, (bad, reason) = encode("RGB", "PNG"), BROKEN[name]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=reason):
+        served.functions["serve_bytes"](tf.constant([good, bad]))
+    assert np.isfinite(served.functions["serve_bytes"](tf.constant([good]))["probabilities"]).all()
+
+
+def test_pictures_of_several_sizes_in_one_request(run, served):
+    small = Image.fromarray(PIXELS).resize((17, 40))
+    stream = io.BytesIO()
+    small.save(stream, "PNG")
+    answer = served.functions["serve_bytes"](tf.constant([encode("RGB", "PNG"), stream.getvalue()]))
+    expected = np.concatenate([run.predict(PIXELS[None]), run.predict(np.asarray(small)[None])])
+    np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype"),
+    [
+        ("serving_default", [0, 1, 1, 3], tf.uint8),
+        ("serve_float", [0, 0, 0, 3], tf.float32),
+        ("serve_bytes", [0], tf.string),
+        ("embed", [0, 40, 30, 3], tf.uint8),
+    ],
+)
+def test_an_empty_batch_gives_empty_answers(served, name, shape, dtype):
+    answer = served.functions[name](tf.zeros(shape, dtype) if dtype != tf.string else tf.constant([], dtype))
+    assert all(len(value) == 0 for value in answer.values())
+    if name != "embed":
+        assert answer["probabilities"].shape == answer["top_labels"].shape == (0, 2)
+
+
+def test_the_cards_words_for_a_picture_are_in_the_answer(run, served):
+    answer = served.functions["serving_default"](PIXELS[None])
+    assert set(answer) == {
+        "probabilities", "classes", "labels", "top_probabilities", "top_classes", "top_labels"
+    }  # fmt: skip
+    assert answer["labels"].numpy()[0].decode() == run.class_names[int(answer["classes"][0])]
+    assert (np.diff(answer["top_probabilities"].numpy()[0]) <= 0).all()
