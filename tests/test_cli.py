@@ -40,6 +40,9 @@ WRONG = [
     (["evaluate", "nowhere"], "nowhere: no such folder. Expected a run folder"),
     (["evaluate", "nowhere", "--out", "x"], "--out x: expected --ensemble with it"),
     (["export", "nowhere"], "nowhere: no such folder"),
+    (["visualize", "nowhere"], "nowhere: no such folder. Expected a run folder"),
+    (["visualize", "nowhere", "what=nonsense"], "what=nonsense: expected one of all, kernels, columns"),
+    (["visualize", "nowhere", "lyaer=conv1"], "lyaer: no such option. Expected one of: what, layer"),
     (["report", "nowhere"], "nowhere"),
     (["train", "init_from=nowhere"], "nowhere: no such folder. Expected a run folder"),
     (["import-weights", "nowhere.pth", "--model", "alexnet_owt", "--out", "x"], "nowhere.pth: no such file"),
@@ -72,6 +75,7 @@ def test_help_answers_at_once_and_names_the_verbs(alexnet):
             "summary",
             "fidelity",
             "sweep",
+            "visualize",
         )
     )
 

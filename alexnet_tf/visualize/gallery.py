@@ -303,18 +303,13 @@ class _Seen:
     place: tuple[int, int]
     box: Box
 
-    def cut(self, image: np.ndarray, size: tuple[int, int], value: float) -> np.ndarray:
-        """What the unit sees of an image, filled up to a size where it reaches past the border."""
-        box, side = self.box, image.shape[0]
-        part = image[box.top : box.bottom, box.left : box.right]
-        edges = [
-            (missing, 0) if first == 0 and last < side else (0, missing)
-            for first, last, missing in (
-                (box.top, box.bottom, size[0] - part.shape[0]),
-                (box.left, box.right, size[1] - part.shape[1]),
-            )
-        ]
-        return np.pad(part, [*edges, (0, 0)], constant_values=value)
+    def cut(self, image: np.ndarray, beyond: float) -> np.ndarray:
+        """What the unit sees of an image, with a value for what lies beyond its border."""
+        box, (height, width) = self.box, image.shape[:2]
+        inside = image[max(0, box.top) : box.bottom, max(0, box.left) : box.right]
+        down = (max(0, -box.top), max(0, box.bottom - height))
+        across = (max(0, -box.left), max(0, box.right - width))
+        return np.pad(inside, [down, across, (0, 0)], constant_values=beyond)
 
 
 def _seen(subject: Subject, peaks: Peaks, unit: int, count: int) -> list[_Seen]:
@@ -329,39 +324,35 @@ def _seen(subject: Subject, peaks: Peaks, unit: int, count: int) -> list[_Seen]:
     return found
 
 
-def _field(subject: Subject) -> tuple[int, int]:
-    """Height and width of what a unit in the middle of the map sees."""
-    shape = subject.answering.output.shape[1:-1]
-    box = receptive_field(subject.model, subject.answering, *(side // 2 for side in shape))
-    return box.bottom - box.top, box.right - box.left
-
-
 def _patches(subject: Subject) -> Section:
-    peaks, size = _peaks(subject), _field(subject)
-    rows = [
-        (
-            unit,
-            [each.cut(each.example.pixels, size, 255) for each in _seen(subject, peaks, unit, PATCHES)],
-        )
-        for unit in _units(subject, peaks, UNITS)
-    ]
-    field = f"{size[0]}x{size[1]} pixels"
+    peaks = _peaks(subject)
+    units = _units(subject, peaks, UNITS)
+    seen = [_seen(subject, peaks, unit, PATCHES) for unit in units]
+    patches = [[each.cut(each.example.pixels, 255) for each in row] for row in seen]
+    height, width = patches[0][0].shape[:2]
     examples = f"{len(peaks.values):,} images of the {subject.split} split"
-    return Section(draw_images.patches_picture(rows, subject.layer.name, field, examples))
+    return Section(
+        draw_images.patches_picture(
+            list(zip(units, patches, strict=True)),
+            subject.layer.name,
+            f"{height}x{width} pixels",
+            examples,
+        )
+    )
 
 
 def _deconvolution(subject: Subject) -> Section:
     layers = chain(subject.model, subject.answering)
     check_deconvolvable(layers)
-    peaks, size = _peaks(subject), _field(subject)
+    peaks = _peaks(subject)
     (unit,) = _units(subject, peaks, 1)
     seen = _seen(subject, peaks, unit, UNITS)
     has_maps = len(subject.answering.output.shape) == 4
     projections = [
-        each.cut(project(layers, each.example.inputs, unit, each.place if has_maps else None), size, 0)
+        each.cut(project(layers, each.example.inputs, unit, each.place if has_maps else None), 0)
         for each in seen
     ]
-    patches = [each.cut(each.example.pixels, size, 255) for each in seen]
+    patches = [each.cut(each.example.pixels, 255) for each in seen]
     return Section(draw_images.deconvolution_picture(patches, projections, subject.layer.name, unit))
 
 

@@ -129,7 +129,10 @@ def chain(model: keras.Model, layer: keras.layers.Layer) -> list[keras.layers.La
 
 @dataclass(frozen=True)
 class Box:
-    """Pixels of the network's input: rows `top` to `bottom`, columns `left` to `right`, the last two not included."""
+    """Pixels of the network's input: rows `top` to `bottom`, columns `left` to `right`, the last two not included.
+
+    Where it reaches past the image, numbers are negative or larger than its sides.
+    """
 
     top: int
     left: int
@@ -138,9 +141,10 @@ class Box:
 
 
 def receptive_field(model: keras.Model, layer: keras.layers.Layer, row: int = 0, column: int = 0) -> Box:
-    """The pixels of the input that a unit at (row, column) of a layer's map depends on, as far as they exist.
+    """The pixels of the input that a unit at (row, column) of a layer's map depends on.
 
-    Normalisations within a map are taken with their window; dense layers see everything.
+    Of the same size for all units of a map, so that it may reach past the image, into the padding. Normalisations within
+    a map are taken with their window; dense layers see everything.
 
     Args:
         model: A functional model of images `[N, H, W, C]`.
@@ -158,21 +162,15 @@ Span = tuple[int, int]
 
 def _span(model: keras.Model, layer: keras.layers.Layer, span: Span, axis: int) -> Span:
     """The first and the last place of the input on an axis that `span` of a layer's output depends on."""
-    sides = model.inputs[0].shape[1:3]
     if isinstance(layer, keras.layers.InputLayer):
-        return max(span[0], 0), min(span[1], sides[axis] - 1)
+        return span
     window = _window(layer, axis)
     if window is None:
-        return 0, sides[axis] - 1
+        return 0, model.inputs[0].shape[1 + axis] - 1
     size, stride, before = window
-    low, high = span[0] * stride - before, span[1] * stride - before + size - 1
-    found = []
-    for parent in parents(model, layer):
-        last = parent.output.shape[1 + axis] - 1
-        # A window may lie in the padding altogether: then it sees the nearest that there is.
-        inside = min(max(low, 0), last), max(min(high, last), 0)
-        found.append(_span(model, parent, inside, axis))
-    return min(span[0] for span in found), max(span[1] for span in found)
+    below = span[0] * stride - before, span[1] * stride - before + size - 1
+    found = [_span(model, parent, below, axis) for parent in parents(model, layer)]
+    return min(low for low, _ in found), max(high for _, high in found)
 
 
 def _window(layer: keras.layers.Layer, axis: int) -> tuple[int, int, int] | None:
