@@ -166,7 +166,7 @@ def patches_picture(
     units = "unit" if len(rows) == 1 else "units"
     text = (
         f"The patches that excite {units} {', '.join(str(unit) for unit, _ in rows)} of {layer} most, the strongest on the "
-        f"left, one from an image, of {examples}. A unit sees {field}, of which white lie beyond the image."
+        f"left, one from an image, of {examples}. A unit sees {field}, of which light grey lies beyond the image."
     )
     return Picture("patches", figure, text, text, photographs=True)
 

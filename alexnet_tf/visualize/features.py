@@ -57,6 +57,7 @@ def plane_maps(features: np.ndarray, seed: int = 0) -> PlaneMaps:
     """
     from sklearn.decomposition import PCA  # a second that only this should pay
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     points, dimensions = features.shape
     if points < 4 or dimensions < 2:
@@ -64,5 +65,7 @@ def plane_maps(features: np.ndarray, seed: int = 0) -> PlaneMaps:
     pca = PCA(min(COMPONENTS, points, dimensions), svd_solver="full").fit(features.astype(np.float64))
     components = pca.transform(features.astype(np.float64))
     perplexity = min(PERPLEXITY, (points - 1) / 3)
-    tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(components)
+    # Its threads wait for each other by spinning, which on busy cores takes ten times as long as one thread alone.
+    with threadpool_limits(1):
+        tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(components)
     return PlaneMaps(components[:, :2], pca.explained_variance_ratio_[:2], tsne, perplexity)

@@ -48,6 +48,8 @@ FOLDER = Path("plots") / "visualize"
 MAPS = 8
 """Maps of a layer in the overview of activations."""
 UNITS, PATCHES = 6, 8
+BEYOND = 232
+"""Light grey, for what a unit sees beyond the image."""
 QUERIES, NEIGHBOURS = 5, 6
 """As in the paper's Figure 4."""
 MISTAKES = 12
@@ -328,7 +330,7 @@ def _patches(subject: Subject) -> Section:
     peaks = _peaks(subject)
     units = _units(subject, peaks, UNITS)
     seen = [_seen(subject, peaks, unit, PATCHES) for unit in units]
-    patches = [[each.cut(each.example.pixels, 255) for each in row] for row in seen]
+    patches = [[each.cut(each.example.pixels, BEYOND) for each in row] for row in seen]
     height, width = patches[0][0].shape[:2]
     examples = f"{len(peaks.values):,} images of the {subject.split} split"
     return Section(
@@ -352,7 +354,7 @@ def _deconvolution(subject: Subject) -> Section:
         each.cut(project(layers, each.example.inputs, unit, each.place if has_maps else None), 0)
         for each in seen
     ]
-    patches = [each.cut(each.example.pixels, 255) for each in seen]
+    patches = [each.cut(each.example.pixels, BEYOND) for each in seen]
     return Section(draw_images.deconvolution_picture(patches, projections, subject.layer.name, unit))
 
 

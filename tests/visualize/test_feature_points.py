@@ -37,7 +37,7 @@ def test_maps_keep_groups_apart():
 
 
 def test_too_few_points_for_a_map():
-    with pytest.raises(ValueError, match="at least 4 points of 2 dimensions. Received: 3 of 5"):
+    with pytest.raises(ValueError, match=r"at least 4 points of 2 dimensions\. Received: 3 of 5"):
         plane_maps(np.zeros((3, 5)))
 
 

@@ -94,5 +94,5 @@ def test_columns_by_what_sees_a_kernel(alexnet_model):
 
 def test_finding_a_layer(alexnet_model):
     assert find_layer(alexnet_model, None).name == "conv5"
-    with pytest.raises(ConfigError, match="layer=conv9: expected one of conv1, conv2, .*, fc8"):
+    with pytest.raises(ConfigError, match=r"layer=conv9: expected one of conv1, conv2, .*, fc8"):
         find_layer(alexnet_model, "conv9")
