@@ -392,13 +392,13 @@ def _gradcam(subject: Subject) -> Section:
 
 def _saliency(subject: Subject) -> Section:
     example, target = subject.example, subject.targets[0]
+    inside = tap(subject.model, [subject.answering.output, subject.model.outputs[0]])
     maps = [
         (
             f"the class\n{short(subject.class_names[target], 18)}",
-            saliency(lambda images: subject.model(images, training=False)[0, target], example.inputs),
+            saliency(lambda images: inside(images)[1][0, target], example.inputs),
         )
     ]
-    inside = tap(subject.model, [subject.answering.output])
     (values,) = _run_layers(subject, [subject.answering], example.inputs)
     unit = loudest_units(values, 1)[0] if subject.look.unit is None else subject.look.unit
     maps.append(

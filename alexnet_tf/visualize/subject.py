@@ -99,14 +99,11 @@ class Subject:
         """The split that examples are taken from."""
         if self.look.split is None:
             return "validation" if "validation" in self.source.splits else "train"
-        return self._known_split("split", self.look.split)
-
-    def _known_split(self, key: str, name: str) -> str:
-        if name not in self.source.splits:
+        if self.look.split not in self.source.splits:
             raise ConfigError(
-                f"{key}={name}: expected one of {', '.join(self.source.splits)} (the splits of {self.source.name})"
+                f"split={self.look.split}: expected one of {', '.join(self.source.splits)}, the splits of {self.source.name}"
             )
-        return name
+        return self.look.split
 
     # ------------------------------------------------------------------------------------------------ layers
 
@@ -146,7 +143,11 @@ class Subject:
         if known is None and self.look.image is not None:
             return self._file(Path(self.look.image))
         split, index = known or (self.split, 0)
-        examples = self.source.split(self._known_split("image", split)).num_examples
+        if split not in self.source.splits:
+            raise ConfigError(
+                f"image={self.look.image}: expected one of the splits {', '.join(self.source.splits)} of {self.source.name}"
+            )
+        examples = self.source.split(split).num_examples
         if index >= examples:
             raise ConfigError(
                 f"image={split}:{index}: expected {split}:0 to {split}:{examples - 1}, the examples of {self.source.name}"
@@ -238,7 +239,7 @@ class Subject:
 
     def log_probabilities(self, example: Example) -> np.ndarray:
         """float64 `[classes]`."""
-        logits = self.model(example.inputs[None], training=False)
+        (logits,) = tap(self.model, self.model.outputs)(example.inputs[None])
         return tf.nn.log_softmax(tf.cast(logits, tf.float64))[0].numpy()
 
     @cached_property
