@@ -235,7 +235,8 @@ def visualize(
 ) -> None:
     """Look inside a finished run: kernels, activations, patches, evidence, neighbours, mistakes, gradients on one page.
 
-    Options: what=kernels,gradcam,... (default: all that the run allows), layer=conv5, unit=7, image=FILE or
+    Options: what=kernels,columns,activations,patches,deconvolution,gradcam,saliency,neighbours,map,mistakes,confusion,
+    saturation,histograms,gradients (default: all that the run allows), layer=conv5, unit=7, image=FILE or
     image=validation:3, target=CLASS, split=validation, examples=1000.
     """
     from alexnet_tf.config.look import parse_look

@@ -43,7 +43,7 @@ def kernels_picture(images: np.ndarray, columns: int, layer: str, colour: np.nda
         f"The {filters} kernels of {layer}, {side}x{side} pixels{blocks}: grey is 0, and each kernel is scaled to its own "
         "largest weight. They are numbered from the left to the right and from the top to the bottom."
     )
-    if colour is not None and columns > 1:
+    if colour is not None:
         text += " Colour: the mean share of a kernel's energy that is not grey."
     return Picture("kernels", figure, text, text, photographs=True)
 

@@ -109,6 +109,15 @@ def histograms_picture(layers: Sequence[Histograms], steps: Sequence[int], probe
         _lines(axes[row, 0], layer.weights, layer.weight_edges, steps, colours)
         _lines(axes[row, 1], layer.gradients, layer.gradient_edges, steps, colours)
         axes[row, 0].set_ylabel(layer.layer, fontsize=10)
+        if layer.zeros[-1] > 0.005:
+            axes[row, 1].text(
+                0.02,
+                0.82,
+                f"{100 * layer.zeros[-1]:.0f} % are 0",
+                fontsize=8,
+                color=GREY,
+                transform=axes[row, 1].transAxes,
+            )
         axes[row, 1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"$10^{{{value:.3g}}}$"))
         axes[row, 1].xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes[row, 0].xaxis.set_major_locator(MaxNLocator(4))
@@ -120,7 +129,7 @@ def histograms_picture(layers: Sequence[Histograms], steps: Sequence[int], probe
     bar.update_ticks()
     text = (
         f"The distributions of each layer's weights, and of the absolute gradients of the loss on {probe} training images "
-        f"without augmentation and dropout (log scale; zeros are left out), at steps {', '.join(map(str, steps))}: before the "
+        f"without augmentation and dropout (log scale; zeros are left out, and the share of them at the end stands beside), at steps {', '.join(map(str, steps))}: before the "
         "training dark, at its end bright."
     )
     return Picture("histograms", figure, text, text)

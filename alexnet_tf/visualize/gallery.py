@@ -1,5 +1,6 @@
 """From a run to a page of pictures: what each of them takes from the run, and the folder that they are written to."""
 
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from alexnet_tf.config.schema import StagedModelConfig
 from alexnet_tf.evaluation.picture import confusion_figure
 from alexnet_tf.inference import Run
 from alexnet_tf.model import build
-from alexnet_tf.pages import Page, Picture, TextTable, write_page
-from alexnet_tf.runs import RunError
+from alexnet_tf.pages import PLOTS, Page, Picture, TextTable, write_page
+from alexnet_tf.runs import RunError, WrongPathError
 from alexnet_tf.training import checkpoint
 from alexnet_tf.visualize import draw_images, draw_kernels, draw_measures
 from alexnet_tf.visualize.activity import Peaks, loudest_units, nonlinearities, saturation
@@ -47,6 +48,8 @@ FOLDER = Path("plots") / "visualize"
 """In the run."""
 MAPS = 8
 """Maps of a layer in the overview of activations."""
+LAYERS = 12
+"""Layers of a picture that has a row for each; of more, evenly spread ones."""
 UNITS, PATCHES = 6, 8
 BEYOND = 232
 """Light grey, for what a unit sees beyond the image."""
@@ -82,11 +85,14 @@ def visualize_run(
     Raises:
         ConfigError: The run is of no network; an option does not fit it; what was asked for by name does not exist there.
         RunError: The run has not finished, a file of it is damaged, or the folder cannot be written.
+        WrongPathError: The folder holds other things.
         DataError: Its data are not there or not readable.
     """
     folder = out or run.path / FOLDER
-    if folder.exists() and not (folder / "index.html").is_file():
-        raise ConfigError(f"--out {folder}: expected a new folder, or one that this command has made")
+    if folder.exists() and not _is_ours(folder):
+        raise WrongPathError(
+            f"{folder}: holds other things. Expected a new folder, or one of alexnet visualize"
+        )
     run.model_path()
     subject = Subject(run, look)
     try:
@@ -97,6 +103,12 @@ def visualize_run(
         raise
     _replace(folder, page)
     return page
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder has only what this module writes, so that it may go."""
+    own = {"index.html", PLOTS, *(f"{PLOTS}/{name}.{kind}" for name in PICTURES for kind in ("png", "svg"))}
+    return folder.is_dir() and all(str(path.relative_to(folder)) in own for path in folder.rglob("*"))
 
 
 def _replace(folder: Path, page: Page) -> None:
@@ -127,6 +139,7 @@ def _page(subject: Subject, told: Callable[[int, int], None]) -> Page:
                 raise ConfigError(f"what={name}: {subject.run.path} has no such picture: {error}") from error
             left_out.append((name, str(error)))
     told(len(names), len(names))
+    again = ["alexnet", "visualize", str(subject.run.path), *_typed(subject.look)]
     return Page(
         title=f"Inside {subject.run.name}",
         question=_question(subject),
@@ -136,9 +149,7 @@ def _page(subject: Subject, told: Callable[[int, int], None]) -> Page:
         details=[TextTable("Pictures that this run has not", ("what=", "because"), left_out, prose=True)]
         if left_out
         else [],
-        commands=[
-            ("These pictures again:", f"alexnet visualize {subject.run.path} {_typed(subject.look)}".strip())
-        ],
+        commands=[("These pictures again:", shlex.join(again))],
     )
 
 
@@ -150,13 +161,13 @@ def _question(subject: Subject) -> str:
     )
 
 
-def _typed(look: Look) -> str:
+def _typed(look: Look) -> list[str]:
     """The options that were given."""
     given = {name: getattr(look, name) for name in ("layer", "unit", "image", "target", "split")}
     given = {"what": ",".join(look.what) if look.what else None, **given}
     if look.examples != Look.examples:
         given["examples"] = look.examples
-    return " ".join(f"{name}={value}" for name, value in given.items() if value is not None)
+    return [f"{name}={value}" for name, value in given.items() if value is not None]
 
 
 # ---------------------------------------------------------------------------------------- weights
@@ -203,12 +214,21 @@ def _histograms(subject: Subject) -> Section:
     config = subject.run.config
     model = build(config.model, seed=config.seed)
     layers = weighted_layers(model)
-    snapshots = Snapshots([layer.name for layer in layers])
+    shown = _spread(len(layers), LAYERS)
+    snapshots = Snapshots([layers[index].name for index in shown])
     for step in _states(subject, model):
-        kernels = [np.asarray(layer.kernel, np.float32) for layer in layers]
-        snapshots.add(step, kernels, kernel_gradients(model, images, labels))
+        gradients = kernel_gradients(model, images, labels)
+        kernels = [np.asarray(layers[index].kernel, np.float32) for index in shown]
+        snapshots.add(step, kernels, [gradients[index] for index in shown])
+    if len(snapshots.steps) < 2:
+        raise NotApplicableError("no earlier state of it is known")
     picture = draw_measures.histograms_picture(snapshots.histograms(), snapshots.steps, len(labels))
     return Section(picture)
+
+
+def _spread(total: int, most: int) -> list[int]:
+    """The first, the last and others between, evenly: at most so many numbers below `total`."""
+    return [int(index) for index in np.unique(np.linspace(0, total - 1, min(total, most)).astype(int))]
 
 
 def _states(subject: Subject, model: keras.Model) -> Iterator[int]:
@@ -217,8 +237,7 @@ def _states(subject: Subject, model: keras.Model) -> Iterator[int]:
     if config.init_from is None and runs.IMPORTED not in subject.run.status():
         yield 0  # it is as the training found it: its weights follow from the seed
     paths = subject.run.checkpoints()
-    some = sorted({int(index) for index in np.linspace(0, len(paths) - 1, min(SNAPSHOTS, len(paths)))})
-    for path in (paths[index] for index in some):
+    for path in (paths[index] for index in _spread(len(paths), SNAPSHOTS)):
         state = checkpoint.load(path)
         step = int(state.state["counters"]["step"])
         if step == last:
@@ -268,7 +287,7 @@ def _activations(subject: Subject) -> Section:
     layers = convolutions(subject.model)
     if not layers:
         raise NotApplicableError("the network has no convolution; name a layer")
-    some = [layers[index] for index in sorted({int(i) for i in np.linspace(0, len(layers) - 1, 8)})]
+    some = [layers[index] for index in _spread(len(layers), LAYERS)]
     outputs = _run_layers(subject, [activated(subject.model, layer) for layer in some], example.inputs)
     rows = [
         (layer.name, values, loudest_units(values, MAPS)) for layer, values in zip(some, outputs, strict=True)
@@ -419,7 +438,8 @@ def _neighbours(subject: Subject) -> Section:
     places = subject.places(subject.split)
     spread = places[np.linspace(0, len(places) - 1, QUERIES + 1).astype(int)]
     spread = np.array([place for place in spread if f"{subject.split}:{place}" != subject.example.title])
-    queries += subject.examples(subject.split, np.unique(spread)[: QUERIES - 1])
+    if len(spread):
+        queries += subject.examples(subject.split, np.unique(spread)[: QUERIES - 1])
     inside = tap(subject.model, [subject.feature_layer.output])
     features = tf.cast(inside(np.stack([each.inputs for each in queries]))[0], tf.float32)
     found, _ = nearest(features.numpy(), base.features, NEIGHBOURS + 1)

@@ -29,8 +29,8 @@ POINTWISE = (
     keras.layers.Add,
 )
 """Layers whose output at a pixel comes from the same pixel of their inputs."""
-BETWEEN = (*POINTWISE[:-1], WithinMapNormalization, Pool2D, *POOLS)
-"""Layers that may stand between a layer's weights and its nonlinearity."""
+BETWEEN = (*POINTWISE, WithinMapNormalization, Pool2D, *POOLS)
+"""Layers that may stand between a layer's weights and its nonlinearity, the sum of a residual block among them."""
 
 
 class NotApplicableError(ConfigError):

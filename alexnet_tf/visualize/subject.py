@@ -81,8 +81,15 @@ class Subject:
 
     @cached_property
     def source(self) -> data.DataSource:
-        """The run's data."""
-        return self.run.load_source()
+        """The run's data.
+
+        Raises:
+            NotApplicableError: They are not there: others' weights may have come without any.
+        """
+        try:
+            return self.run.load_source()
+        except data.DataError as error:
+            raise NotApplicableError(f"it needs the run's data: {error}") from error
 
     @cached_property
     def statistics(self) -> data.Statistics | None:
@@ -200,8 +207,13 @@ class Subject:
         if problems := store.unreadable():
             raise ConfigError(f"image={path}: cannot be read as an image: {problems[0]}")
         ((raw, _, _),) = store.examples(tf.data.Dataset.range(1)).as_numpy_iterator()
-        shown = data.preprocess_images(raw[None], self._shown, self.statistics)[0].numpy()
-        inputs = data.preprocess_images(raw[None], config.augment, self.statistics)[0].numpy()
+        try:
+            shown, inputs = (
+                data.preprocess_images(raw[None], augment, self.statistics)[0].numpy()
+                for augment in (self._shown, config.augment)
+            )
+        except ValueError as error:  # too small for a crop
+            raise ConfigError(f"image={path}: {error}") from error
         return Example(path.name, np.clip(np.round(shown), 0, 255).astype(np.uint8), inputs, None)
 
     def places(self, split: str, most: int | None = None) -> np.ndarray:

@@ -1,5 +1,6 @@
 """A page of pictures from a run: what is on it, what is left out, and what is refused."""
 
+import shlex
 import shutil
 
 import numpy as np
@@ -9,7 +10,7 @@ import tensorflow as tf
 from alexnet_tf.config import ConfigError, compose, to_yaml
 from alexnet_tf.config.look import PICTURES, parse_look
 from alexnet_tf.inference import load_run
-from alexnet_tf.runs import RunError, RunFolder, State
+from alexnet_tf.runs import RunError, RunFolder, State, WrongPathError
 from alexnet_tf.training import train
 from alexnet_tf.visualize import visualize_run
 from alexnet_tf.visualize.gallery import FAMILIES, FOLDER
@@ -124,7 +125,7 @@ def test_a_layer_and_a_unit(run, tmp_path):
     assert "excite unit 2 of conv3 most" in captions["patches"]
     assert "of 9 images of the validation split. A unit sees 27x27 pixels" in captions["patches"]
     assert "excite unit 2 of conv3 most" in captions["deconvolution"]
-    assert found.commands[0][1] == f"alexnet visualize {run.path} {' '.join(texts)}"
+    assert shlex.split(found.commands[0][1]) == ["alexnet", "visualize", str(run.path), *texts]
 
 
 @pytest.mark.slow  # all the other pictures again
@@ -167,9 +168,24 @@ def test_a_file_that_is_no_image(run, tmp_path):
 
 def test_a_folder_of_something_else_is_left_alone(run, tmp_path):
     (tmp_path / "thesis.txt").write_text("years")
-    with pytest.raises(ConfigError, match="expected a new folder, or one that this command has made"):
+    (tmp_path / "index.html").write_text("my page")
+    with pytest.raises(
+        WrongPathError, match=r"holds other things\. Expected a new folder, or one of alexnet visualize"
+    ):
         visualize_run(run, parse_look(["what=kernels"]), tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "years"
+
+
+def test_without_its_data_a_run_still_shows_its_kernels(run, tmp_path):
+    shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns("plots"))
+    config = (run.path / "config.yaml").read_text().replace("/photos", "/moved")
+    (tmp_path / "run" / "config.yaml").write_text(config)
+    moved = load_run(tmp_path / "run")
+    found = visualize_run(moved, parse_look([]))
+    assert [picture.name for picture in found.pictures] == ["kernels", "columns"]
+    assert "it needs the run's data: data.dir=" in dict(found.details[0].rows)["mistakes"]
+    with pytest.raises(ConfigError, match=r"what=mistakes: .* it needs the run's data"):
+        visualize_run(moved, parse_look(["what=mistakes"]))
 
 
 def test_what_is_no_finished_network(tmp_path):

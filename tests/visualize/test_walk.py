@@ -73,6 +73,7 @@ def test_branches_join(resnet):
     with pytest.raises(NotApplicableError, match="group1_block1_add has 2 inputs"):
         chain(resnet, resnet.get_layer("group1_block1_relu2"))
     assert activated(resnet, resnet.get_layer("conv0")).name == "relu0"
+    assert activated(resnet, resnet.get_layer("group1_block1_conv2")).name == "group1_block1_relu2"
 
 
 def test_what_follows_a_layer(alexnet_model):
