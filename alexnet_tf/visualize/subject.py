@@ -112,6 +112,17 @@ class Subject:
             )
         return self.look.split
 
+    def check(self) -> None:
+        """Raise `ConfigError` for an option that does not fit the run, whether or not a picture takes it."""
+        if self.look.layer is not None or self.look.unit is not None:
+            _ = self.layer
+        if self.look.split is not None:
+            _ = self.split
+        if self.look.image is not None:
+            _ = self.example
+        if self.look.target is not None:
+            _ = self.targets
+
     # ------------------------------------------------------------------------------------------------ layers
 
     @cached_property

@@ -13,7 +13,8 @@ from alexnet_tf.inference import load_run
 from alexnet_tf.runs import RunError, RunFolder, State, WrongPathError
 from alexnet_tf.training import train
 from alexnet_tf.visualize import visualize_run
-from alexnet_tf.visualize.gallery import FAMILIES, FOLDER
+from alexnet_tf.visualize.gallery import FOLDER
+from alexnet_tf.visualize.sections import SECTIONS
 from alexnet_tf.visualize.subject import Subject
 
 
@@ -53,7 +54,7 @@ def page(run):
 
 def test_every_choice_is_drawn(run, page):
     found, counts = page
-    assert tuple(FAMILIES) == tuple(PICTURES)
+    assert tuple(SECTIONS) == tuple(PICTURES)
     assert [picture.name for picture in found.pictures] == list(PICTURES)
     assert not found.details
     assert counts == [(done, len(PICTURES)) for done in range(len(PICTURES) + 1)]
@@ -77,13 +78,13 @@ def test_the_page_answers_in_numbers(page):
 def test_an_image_in_both_splits_is_its_own_neighbour(run):
     subject = Subject(run, parse_look(["image=validation:12"]))
     assert subject.class_names[subject.example.label] == "green"
-    picture = FAMILIES["neighbours"](subject).picture
+    picture = SECTIONS["neighbours"](subject).picture
     images = [axes.images[0].get_array() for axes in picture.figure.axes if axes.images]
     np.testing.assert_array_equal(images[0], images[1])
 
 
 def test_histograms_begin_before_the_training_and_end_with_it(run):
-    caption = FAMILIES["histograms"](Subject(run, parse_look([]))).picture.caption
+    caption = SECTIONS["histograms"](Subject(run, parse_look([]))).picture.caption
     assert "on 36 training images without augmentation and dropout" in caption
     assert "at steps 0, 3, 6: before" in caption
 
@@ -156,7 +157,7 @@ def test_what_does_not_apply_is_refused_when_asked_for(run, tmp_path):
 )
 def test_options_that_do_not_fit_the_run(run, tmp_path, text, message):
     with pytest.raises(ConfigError, match=message):
-        visualize_run(run, parse_look(["what=saliency,patches", text]), tmp_path / "out")
+        visualize_run(run, parse_look(["what=kernels", text]), tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
