@@ -291,6 +291,42 @@ def inspect(
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
+def visualize(
+    folder: Run,
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[what=NAME,...] [KEY=VALUE]...", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the page; default: RUN/plots/visualize.")
+    ] = None,
+) -> None:
+    """Look inside a finished run: kernels, activations, patches, evidence, neighbours, mistakes, gradients on one page.
+
+    Options: what=kernels,columns,activations,patches,deconvolution,gradcam,saliency,neighbours,map,mistakes,confusion,
+    saturation,histograms,gradients (default: all that the run allows), layer=conv5, unit=7, image=FILE or
+    image=validation:3, target=CLASS, split=validation, examples=1000.
+    """
+    from alexnet_tf.config.look import parse_look
+
+    look = parse_look(options or [])
+    _check_runs(folder)
+    _import_tensorflow()
+    from alexnet_tf.inference import load_run
+    from alexnet_tf.visualize import visualize_run
+    from alexnet_tf.visualize.gallery import FOLDER
+
+    with _counted("pictures", "nothing is written") as told:
+        page = visualize_run(load_run(folder), look, out, told)
+    for answer in page.answers:
+        print(answer)
+    for table in page.details:
+        for name, reason in table.rows:
+            print(f"left out {name}: {reason}")
+    print((out or folder / FOLDER) / "index.html")
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
 def bench(
     what: Annotated[
         str,

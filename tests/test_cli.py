@@ -55,6 +55,9 @@ WRONG = [
         ["predict", "nowhere", "x.png", "--plot", "x.gif"],
         "--plot x.gif: expected a name that ends in .png or .svg",
     ),
+    (["visualize", "nowhere"], "nowhere: no such folder. Expected a run folder"),
+    (["visualize", "nowhere", "what=nonsense"], "what=nonsense: expected one of all, kernels, columns"),
+    (["visualize", "nowhere", "lyaer=conv1"], "lyaer: no such option. Expected one of: what, layer"),
     (["report", "nowhere"], "nowhere"),
     (["train", "init_from=nowhere"], "nowhere: no such folder. Expected a run folder"),
     (["import-weights", "nowhere.pth", "--model", "alexnet_owt", "--out", "x"], "nowhere.pth: no such file"),
@@ -87,6 +90,7 @@ def test_help_answers_at_once_and_names_the_verbs(alexnet):
             "summary",
             "fidelity",
             "sweep",
+            "visualize",
         )
     )
 

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "export": {"config", "runs", "data", "model", "inference"},
     "prediction": {"config", "runs", "pages", "data", "inference", "export"},
     "fidelity": {"config", "data", "model", "training"},
-    "visualize": {"config", "runs", "pages", "data", "model", "inference"},
+    "visualize": {"config", "runs", "pages", "data", "model", "inference", "evaluation", "training"},  # confusions; checkpoints
     "bench": {"config", "runs", "processes", "pages", "data", "model", "inference", "evaluation", "training", "studies", "export", "visualize"},
     "cli": {"config", "runs", "processes", "launching", "pages", "data", "model", "inference", "evaluation", "importing", "training", "studies", "export", "prediction", "fidelity", "visualize", "bench"},
     "__init__": {"config", "inference", "model", "training"},

@@ -24,7 +24,16 @@ FONT = "DejaVu Sans"
 
 
 def confusion_png(confusion: np.ndarray, class_names: Sequence[str]) -> bytes:
-    """Draw a confusion matrix as PNG, each row coloured by its fractions.
+    """The figure of `confusion_figure` as PNG."""
+    stream = BytesIO()
+    confusion_figure(confusion, class_names).savefig(
+        stream, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.1, metadata={"Software": None}
+    )
+    return stream.getvalue()
+
+
+def confusion_figure(confusion: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Draw a confusion matrix, each row coloured by its fractions.
 
     Args:
         confusion: int64 `[classes, classes]`, true classes in rows, predicted in columns.
@@ -47,11 +56,7 @@ def confusion_png(confusion: np.ndarray, class_names: Sequence[str]) -> bytes:
     _label_axes(ax, class_names, side / classes)
     if counted:
         _write_counts(ax, confusion, fractions)
-    stream = BytesIO()
-    figure.savefig(
-        stream, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.1, metadata={"Software": None}
-    )
-    return stream.getvalue()
+    return figure
 
 
 def shown_name(name: str, index: int) -> str:

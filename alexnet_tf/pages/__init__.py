@@ -1,12 +1,13 @@
 """Pages: HTML that stands alone, its pictures and tables, and the same tables on the terminal. No TensorFlow."""
 
-from alexnet_tf.pages.page import Link, Page, render, write_page
+from alexnet_tf.pages.page import PLOTS, Link, Page, render, write_page
 from alexnet_tf.pages.picture import COLOURS, GREY, STYLE, WIDTH, Picture
 from alexnet_tf.pages.table import TextTable, print_table, rich_table
 
 __all__ = [
     "COLOURS",
     "GREY",
+    "PLOTS",
     "STYLE",
     "WIDTH",
     "Link",

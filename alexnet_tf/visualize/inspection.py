@@ -17,6 +17,7 @@ from alexnet_tf.config import Config
 from alexnet_tf.config.schema import AugmentConfig
 from alexnet_tf.pages import COLOURS, GREY, STYLE, WIDTH, Page, Picture, TextTable, write_page
 from alexnet_tf.runs import RunError
+from alexnet_tf.visualize.drawing import draw_image, short
 
 NORMALISING = ("subtract_mean", "scale")
 """Operations that the contact sheet leaves out: what they make is no picture any more."""
@@ -192,10 +193,10 @@ def contact_sheet(
         for row, (image, label, _) in enumerate(stored):
             for column in range(draws + 1):
                 ax = axes[row, column]
-                _draw(ax, image if column == 0 else views[column - 1][row])
+                draw_image(ax, image if column == 0 else views[column - 1][row])
                 if row == 0:
                     ax.set_title("stored" if column == 0 else f"epoch {column}", fontsize=8)
-            axes[row, 0].set_xlabel(_short(source.class_names[label]), fontsize=8, labelpad=2)
+            axes[row, 0].set_xlabel(short(source.class_names[label]), fontsize=8, labelpad=2)
     done = ", ".join(names) or "none"
     return Picture(
         "contact_sheet",
@@ -205,16 +206,6 @@ def contact_sheet(
         f"{', '.join(name for name in augment.order if name in NORMALISING) or 'none'}.",
         photographs=True,
     )
-
-
-def _draw(ax: mpl.axes.Axes, image: np.ndarray) -> None:
-    pixels = np.clip(np.round(image), 0, 255).astype(np.uint8)
-    ax.imshow(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=255)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.grid(visible=False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
 
 
 def _class_picture(splits: list[_Split], class_names: list[str]) -> Picture:
@@ -229,7 +220,7 @@ def _class_picture(splits: list[_Split], class_names: list[str]) -> Picture:
                 places = np.arange(len(class_names)) + index * height
                 ax.barh(places, values, height, color=COLOURS[index], label=name)
             ax.set_yticks(
-                np.arange(len(class_names)) + 0.4 - height / 2, [_short(name, 24) for name in class_names]
+                np.arange(len(class_names)) + 0.4 - height / 2, [short(name, 24) for name in class_names]
             )
             ax.invert_yaxis()
             ax.grid(visible=False, axis="y")
@@ -278,11 +269,6 @@ def _size_picture(splits: list[_Split]) -> list[Picture]:
         f"{heights.min():,} to {heights.max():,} high; on the line they are square."
     )
     return [Picture("sizes", figure, f"A point for each image. {text}", text)]
-
-
-def _short(name: str, length: int = 14) -> str:
-    name = name.replace("$", r"\$")
-    return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
 # ---------------------------------------------------------------------------------------- sentences, tables
