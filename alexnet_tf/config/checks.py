@@ -144,6 +144,10 @@ def _check_ranges(config: Config) -> None:
 
 
 def _check_data(data: DataConfig) -> None:
+    if data.classes is not None and (not data.classes or len(set(data.classes)) < len(data.classes)):
+        raise ConfigError(
+            f"data.classes=[{', '.join(data.classes)}]: expected at least one name or slice, each once"
+        )
     _at_least("data.train_examples", data.train_examples, 1)
     _at_least("data.image_size", data.image_size, 1)
     _at_least("data.channels", data.channels, 1)

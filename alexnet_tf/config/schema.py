@@ -197,6 +197,9 @@ class DataConfig:
     """Fraction of the training split that is carved off where there is no validation split."""
     split_seed: int = 0
     """Seed of the carving, apart from `seed` so that runs with different seeds share their splits."""
+    classes: list[str] | None = None
+    """Keep only the examples of these classes, labelled in this order: names, or slices of the list of all names as in
+    Python (`::2`, every second); null: all. A set that is streamed cannot choose."""
     train_examples: int | None = None
     """Keep only this many training examples (a seeded choice, after carving); null: all."""
     image_size: int | None = None

@@ -10,9 +10,7 @@ from zlib import crc32
 import numpy as np
 
 from alexnet_tf.config.schema import DataConfig
-from alexnet_tf.data.stores import ArrayStore, DataError, EncodedStore, FileStore, RecordStore, StreamStore
-
-Store = ArrayStore | EncodedStore | FileStore | RecordStore | StreamStore
+from alexnet_tf.data.stores import DataError, Store, StreamStore
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +144,10 @@ def split_fingerprint(config: DataConfig, splits: dict[str, Split], *parts: Any)
     sizes = {name: split.num_examples for name, split in splits.items()}
     carving = [config.validation_fraction, config.split_seed, config.train_examples]
     names = [config.train_split, config.validation_split, config.test_split]
-    return fingerprint(config.name, config.channels, sizes, carving, names, *parts)
+    chosen = (
+        [] if config.classes is None else [{"classes": config.classes}]
+    )  # of all the hash stays what it was
+    return fingerprint(config.name, config.channels, sizes, carving, names, *parts, *chosen)
 
 
 def _carved_size(config: DataConfig, train: Store) -> int:
