@@ -40,6 +40,8 @@ from alexnet_tf.config.schema import (
     TableConfig,
 )
 
+REST, HEAD = "rest", "head"
+"""The variables that no group, or no multiplier, names; the last layer with weights."""
 STAGE_PARTS = ("activation", "norm", "map_norm", "pool")
 APPLICATION_SIZE = 32
 """The smallest input of VGG-16 and ResNet-50, which halve it five times."""
@@ -68,6 +70,8 @@ def check(config: Config) -> None:
     _check_optimizer(config.optimizer)
     _check_schedule(config)
     check_model(config.model)
+    _check_freezing(config)
+    _check_multipliers(config)
     _check_augment(config)
     _check_size(config)
     _check_phases(config)
@@ -190,6 +194,31 @@ def _check_schedule(config: Config) -> None:
         _check_steps(schedule)
     if isinstance(schedule, CosineConfig):
         _within("schedule.final_fraction", schedule.final_fraction, 0, 1, closed=True)
+
+
+def _check_freezing(config: Config) -> None:
+    """The order of layers is known here for networks of stages; of others `training.freezing` checks it."""
+    unfreeze, until = config.schedule.unfreeze, config.model.freeze_until
+    if unfreeze and until is None:
+        raise ConfigError(f"schedule.unfreeze={unfreeze}: expected model.freeze_until with it, came null")
+    for epoch in unfreeze:
+        _at_least("schedule.unfreeze: epoch", epoch, 2)
+    if until is None or not isinstance(config.model, StagedModelConfig):
+        return
+    stages = list(config.model.stages)[:-1]  # without the last one nothing is trained
+    one_of("model.freeze_until", until, stages)
+    for epoch, name in sorted(unfreeze.items()):
+        stages = stages[: stages.index(until)] if until in stages else []
+        one_of(f"schedule.unfreeze.{epoch}", name or "null", [*stages, "null"])
+        until = name or ""
+
+
+def _check_multipliers(config: Config) -> None:
+    multipliers = config.optimizer.multipliers if isinstance(config.optimizer, SGDConfig) else {}
+    for name, factor in multipliers.items():
+        if isinstance(config.model, StagedModelConfig):
+            one_of("optimizer.multipliers", name, [*config.model.stages, HEAD, REST])
+        _at_least(f"optimizer.multipliers.{name}", factor, 0)
 
 
 def _check_steps(schedule: StepsConfig) -> None:
@@ -581,8 +610,9 @@ def _check_training(config: Config) -> None:
 def _check_fit(config: Config) -> None:
     """What would ask for something else than a fit from scratch."""
     name, wrong = config.model.name, "is fitted at once, on all its training images"
-    if config.init_from:
-        raise ConfigError(f"init_from={config.init_from}: expected a network, but model={name} {wrong}")
+    for key, value in (("init_from", config.init_from), ("model.freeze_until", config.model.freeze_until)):
+        if value:
+            raise ConfigError(f"{key}={value}: expected a network, but model={name} {wrong}")
     if config.training.overfit_batches:
         count = config.training.overfit_batches
         raise ConfigError(f"training.overfit_batches={count}: expected a network, but model={name} {wrong}")

@@ -438,6 +438,10 @@ class ModelConfig:
     """null: taken from the data."""
     num_classes: int | None = None
     """null: taken from the data."""
+    freeze_until: str | None = None
+    """All layers up to and including this one, such as `conv3`, do not move: a stage, or in other networks a layer or the
+    beginning of its name. They compute as in inference, without dropout and with BatchNorm's stored statistics. null: all
+    layers learn."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -549,6 +553,9 @@ class SGDConfig(OptimizerConfig):
     weight_decay: float = 0.0
     groups: dict[str, GroupConfig] = field(default_factory=dict)
     """The first group whose `match` is found in a variable's path takes it; the rest keep the values above."""
+    multipliers: dict[str, float] = field(default_factory=dict)
+    """Factors on the rates of layers, whatever their group: by stage (or the beginning of a layer's name), `head` for the
+    last layer with weights, `rest` for all that are not named; else 1."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -570,6 +577,9 @@ class ScheduleConfig:
     name: str = MISSING
     warmup_epochs: float = 0.0
     """Epochs over which the rate rises linearly from a fraction of itself to its full value."""
+    unfreeze: dict[int, str | None] = field(default_factory=dict)
+    """What `model.freeze_until` is from the start of an epoch on, by epoch, counted from 1: `{3: conv2, 5: null}`, ever
+    earlier layers, null for none. Without it nothing is released."""
 
 
 @dataclass(kw_only=True, slots=True)
