@@ -692,6 +692,8 @@ def _check_study(config: Config) -> None:
         _check_comparison(f"study.comparisons.{name}", comparison, study)
     for name in study.tune.values:
         one_of("study.tune.values", name, list(study.arms))
+    for name in study.pretrain.arms:
+        one_of("study.pretrain.arms", name, list(study.arms))
 
 
 def _check_comparison(key: str, comparison: ComparisonConfig, study: StudyConfig) -> None:

@@ -125,6 +125,7 @@ def _at_scale(study: schema.StudyConfig) -> schema.StudyConfig:
         arms=own.arms or study.arms,
         seeds=own.seeds or study.seeds,
         tune=dataclasses.replace(study.tune, values=own.tune or study.tune.values),
+        pretrain=dataclasses.replace(study.pretrain, overrides=own.pretrain or study.pretrain.overrides),
         at={},
     )
 

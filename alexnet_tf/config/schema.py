@@ -765,6 +765,16 @@ class TuneConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class PretrainConfig:
+    """Runs that arms start from, by `init_from`: one for each seed, trained before the arms."""
+
+    overrides: list[str] = field(default_factory=list)
+    """After those of `study.common` and what is typed, in place of an arm's."""
+    arms: list[str] = field(default_factory=list)
+    """The arms that start from the run of their seed; []: there is no such run."""
+
+
+@dataclass(kw_only=True, slots=True)
 class StudyScaleConfig:
     """How big a study is: what `conf/scale/` sets besides data, network and length."""
 
@@ -785,6 +795,8 @@ class AtScaleConfig:
     """In place of `study.seeds`; []: those."""
     tune: dict[str, list[float]] = field(default_factory=dict)
     """In place of `study.tune.values`; {}: those."""
+    pretrain: list[str] = field(default_factory=list)
+    """In place of `study.pretrain.overrides`; []: those."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -809,6 +821,7 @@ class StudyConfig:
     """The error (fraction, 0-1) that the arms race to."""
     comparisons: dict[str, ComparisonConfig] = field(default_factory=dict)
     tune: TuneConfig = field(default_factory=TuneConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
 
 
 @dataclass(kw_only=True, slots=True)
