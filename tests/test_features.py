@@ -52,7 +52,7 @@ def by_hand(run, layer, split="validation"):
     import keras
 
     network = run.model()
-    inner = keras.Model(network.input, network.get_layer(layer).output)
+    inner = keras.Model(network.inputs[0], network.get_layer(layer).output)
     (batch,) = eval_batches(
         run.load_source(), split, run.config.augment, run.statistics(), batch_size=EXAMPLES + 29
     )

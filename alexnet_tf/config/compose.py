@@ -110,6 +110,8 @@ def resolve(composed: DictConfig) -> schema.Config:
         raise ConfigError(explain(error)) from error
     if not isinstance(config, schema.Config):
         raise ConfigError(f"expected a config of type Config, came {type(config).__name__}")
+    if config.data.split_seed is None:
+        config.data.split_seed = config.seed
     if config.study is not None:
         config.study = _at_scale(config.study)
     check(config)

@@ -195,8 +195,9 @@ class DataConfig:
     """The split to test on; null, or absent from the data: there is none."""
     validation_fraction: float = 0.1
     """Fraction of the training split that is carved off where there is no validation split."""
-    split_seed: int = 0
-    """Seed of the carving, apart from `seed` so that runs with different seeds share their splits."""
+    split_seed: int | None = 0
+    """Seed of the carving and of `train_examples`, apart from `seed` so that runs with different seeds share their
+    splits; null: `seed`."""
     classes: list[str] | None = None
     """Keep only the examples of these classes, labelled in this order: names, or slices of the list of all names as in
     Python (`::2`, every second); null: all. A set that is streamed cannot choose."""

@@ -175,10 +175,12 @@ def _check_train_examples(config: DataConfig, available: int) -> int:
 
 def _carve(config: DataConfig, total: int, carved: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the ids (int64, ascending) that are carved off and those that are trained on."""
-    order = generator(config.split_seed, "validation").permutation(total)
+    seed = config.split_seed
+    assert seed is not None  # see `config.resolve`
+    order = generator(seed, "validation").permutation(total)
     held_out, rest = np.sort(order[:carved]), np.sort(order[carved:])
     keep = _check_train_examples(config, len(rest))
     if keep < len(rest):
-        chosen = generator(config.split_seed, "train_examples").permutation(len(rest))[:keep]
+        chosen = generator(seed, "train_examples").permutation(len(rest))[:keep]
         rest = rest[np.sort(chosen)]
     return held_out, rest
