@@ -32,6 +32,8 @@ from alexnet_tf.data.stores import (
 
 MANUAL_ARCHIVES = {"imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")}
 """Archives that users must fetch themselves and place in `downloads/manual` of the data_dir."""
+MULTI_LABEL = ("voc",)
+"""Sets of TFDS's whose images have several labels."""
 NAME = re.compile(r"(?P<name>[\w-]+)(/(?P<config>[\w.+-]+))?(:(?P<version>[\d.]+))?")
 
 
@@ -160,6 +162,11 @@ def _versions(name: str, root: Path) -> list[Path]:
     if parts is None:
         raise DataError(
             f"data.name={name} must be digits, folder or a TFDS name like cifar10 or imagenette/160px-v2."
+        )
+    if parts["name"] in MULTI_LABEL:
+        raise DataError(
+            f"data.name={name}: its images have several labels each, which is out of scope for now. Expected a set with "
+            f"one label for each image, such as caltech101"
         )
     base = root / parts["name"]
     wanted = parts["config"] or "*"
