@@ -51,7 +51,7 @@ def test_an_arm_that_is_not_there_is_one_line():
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_study_trains_what_its_arms_start_from_once(tmp_path, alexnet):
-    spare = [f"{kind}_{size}" for kind in ("scratch", "tuned", "linear") for size in ("some", "many")]
+    spare = [f"{kind}_many" for kind in ("scratch", "tuned", "linear")]
     result = alexnet(
         "train",
         "experiment=transfer",
