@@ -30,10 +30,11 @@ class UnreadableImageError(DataError):
 def load_folder(config: DataConfig) -> DataSource:
     """Find the images of `data.dir`, else of `$ALEXNET_DATA_DIR`, in class folders.
 
-    The class names are the sorted folder names of the training split, or those of `data.classes`. Only files with one of `EXTENSIONS`
-    count, in any case; hidden files and folders do not. Of a file with the wrong one of them the bytes count. What
-    the headers tell (see `header_problem`) is an error here and now, and what is truncated when it is read; with
-    `on_error=skip` every file is decoded once and the unreadable ones are left out, up to `max_skipped` of a split's,
+    The class names are the sorted folder names of the training split, or those that `data.classes` chooses, and other
+    folders are not looked at. Only files with one of `EXTENSIONS` count, in any case; hidden files and folders do not.
+    Of a file with the wrong one of them the bytes count. What the headers tell (see `header_problem`) is an error here
+    and now, and what is truncated when it is read; with `on_error=skip` every file is decoded once and the unreadable
+    ones are left out, up to `max_skipped` of a split's,
     so that the sizes of the splits are exact.
 
     Raises:

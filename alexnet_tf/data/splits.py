@@ -144,9 +144,8 @@ def split_fingerprint(config: DataConfig, splits: dict[str, Split], *parts: Any)
     sizes = {name: split.num_examples for name, split in splits.items()}
     carving = [config.validation_fraction, config.split_seed, config.train_examples]
     names = [config.train_split, config.validation_split, config.test_split]
-    chosen = (
-        [] if config.classes is None else [{"classes": config.classes}]
-    )  # of all the hash stays what it was
+    # Of all classes the hash is what it was before one could choose.
+    chosen = [] if config.classes is None else [{"classes": config.classes}]
     return fingerprint(config.name, config.channels, sizes, carving, names, *parts, *chosen)
 
 

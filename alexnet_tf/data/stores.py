@@ -77,10 +77,9 @@ def to_channels(images: tf.Tensor, channels: int) -> tf.Tensor:
 
 def relabelled(labels: np.ndarray, wanted: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Return the places (int64, ascending) of the labels that are wanted, and the place of each among the wanted."""
-    places = np.full(max(labels.max(initial=0), *wanted) + 1, -1, np.int32)
-    places[list(wanted)] = np.arange(len(wanted))
-    ids = np.flatnonzero(places[labels] >= 0)
-    return ids, places[labels[ids]]
+    ids = np.flatnonzero(np.isin(labels, wanted))
+    order = np.argsort(wanted)
+    return ids, order[np.searchsorted(np.sort(wanted), labels[ids])].astype(np.int32)
 
 
 class ArrayStore:
