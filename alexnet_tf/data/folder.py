@@ -34,8 +34,7 @@ def load_folder(config: DataConfig) -> DataSource:
     folders are not looked at. Only files with one of `EXTENSIONS` count, in any case; hidden files and folders do not.
     Of a file with the wrong one of them the bytes count. What the headers tell (see `header_problem`) is an error here
     and now, and what is truncated when it is read; with `on_error=skip` every file is decoded once and the unreadable
-    ones are left out, up to `max_skipped` of a split's,
-    so that the sizes of the splits are exact.
+    ones are left out, up to `max_skipped` of a split's, so that the sizes of the splits are exact.
 
     Raises:
         DataError: The folder is missing, empty or laid out differently; there are fewer than two classes; classes
