@@ -214,6 +214,45 @@ def predict(
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
+def features(
+    folder: Run,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[data=NAME] [KEY=VALUE]...", show_default=False)
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="A stage, such as fc7; default: the one before the last.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="FILE.npz or FILE.parquet; default: RUN/features/DATA_LAYER.npz.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 128,
+    fit: Annotated[bool, typer.Option(help="Fit a linear classifier on them.")] = True,
+) -> None:
+    """Write what a layer makes of the images of all splits, and fit a linear classifier (an SVM) on that.
+
+    The classifier's C is chosen by a held-out fifth of the training split; the other splits measure it.
+    """
+    _check_runs(folder)
+    _import_tensorflow()
+    from alexnet_tf import features as library
+    from alexnet_tf.inference import load_run
+
+    if out is not None:
+        library.check_out(out)
+    run = load_run(folder)
+    extraction = library.prepare_extraction(run, overrides or [], layer)
+    name = f"{extraction.source.name.replace('/', '_')}_{extraction.layer}.npz"
+    file = out or run.path / library.FOLDER / name
+    probe = library.LinearProbe(len(extraction.source.class_names)) if fit else None
+    with _counted("images", "nothing is written") as told:
+        library.write_features(extraction, file, batch_size=batch_size, probe=probe, told=told)
+    print(f"{file}: {extraction.total:,} images, {extraction.width:,} features of {extraction.layer}")
+    if probe is not None:
+        title = f"linear SVM on {extraction.layer} of {run.name}, C={probe.c:g}; [95 % interval]"
+        _print_table(title, ["split", "examples", "error %"], probe.rows())
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
 def prepare(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="The folder of the prepared set.", show_default=False)],

@@ -562,7 +562,7 @@ class Job:
         name: Of its folder.
         arm: What it is called in the report.
         seed: Its seed.
-        phase: `train`, or `tune` for a run that chooses a value.
+        phase: `train`; `tune` for a run that chooses a value, `pretrain` for one that others start from.
         overrides: What its config is composed from.
         recipe: A hash of its config without the seed: the same for all seeds of an arm.
     """

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "inference": {"config", "runs", "data", "model"},
     "evaluation": {"config", "runs", "data", "model", "inference"},
     "classical": {"config", "runs"},
+    "features": {"config", "runs", "data", "model", "classical", "evaluation", "inference"},
     "training": {"config", "runs", "data", "model", "classical", "evaluation", "inference", "launching"},
     "importing": {"config", "runs", "data", "model", "inference"},
     "pages": {"runs"},
@@ -30,7 +31,7 @@ MAY_IMPORT = {
     "fidelity": {"config", "data", "model", "training"},
     "visualize": {"config", "runs", "pages", "data", "model", "inference", "evaluation", "training"},  # confusions; checkpoints
     "bench": {"config", "runs", "processes", "pages", "data", "model", "inference", "evaluation", "training", "studies", "export", "visualize"},
-    "cli": {"config", "runs", "processes", "launching", "pages", "data", "model", "inference", "evaluation", "importing", "training", "studies", "export", "prediction", "fidelity", "visualize", "bench"},
+    "cli": {"config", "runs", "processes", "launching", "pages", "data", "model", "inference", "evaluation", "importing", "training", "studies", "export", "prediction", "fidelity", "visualize", "bench", "features"},
     "__init__": {"config", "inference", "model", "training"},
     "__main__": {"cli"},
 }  # fmt: skip

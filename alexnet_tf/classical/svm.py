@@ -7,6 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+C_CHOICES = tuple(10.0**power for power in range(-6, 2))
+"""Weights of the loss that `fit_best_svm` tries, for features of variance 1."""
+HELD_OUT = 0.2
+"""The fraction of the training examples by which it chooses."""
+ITERATIONS = 10_000
+
 logger = logging.getLogger(__name__)
 
 
@@ -62,3 +68,47 @@ def fit_svm(
             "model.iterations=%d: not enough for %d of %d classes", iterations, unfinished, classes
         )
     return LinearSVM(coefficients, intercepts)
+
+
+def fit_best_svm(
+    features: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    *,
+    seed: int,
+    choices: tuple[float, ...] = C_CHOICES,
+) -> tuple[LinearSVM, float]:
+    """Fit with the C of the lowest error on held-out training examples, the smallest of equals, on all of them again.
+
+    Args:
+        features: float32 `[N, F]`, of any scale: they are brought to mean 0 and variance 1, which the planes undo.
+        labels: int `[N]`, below `classes`.
+        classes: How many there are.
+        seed: Of what is held out, and the solver.
+        choices: Of C.
+
+    Returns:
+        The classifier of features as they come, and its C.
+
+    Raises:
+        ValueError: If there are fewer than five examples, or only one class among them.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    out, rest = np.split(order, [max(1, round(HELD_OUT * len(labels)))])
+    if len(labels) < 5 or len(np.unique(labels[rest])) < 2:
+        raise ValueError(f"{len(labels)} training examples are too few for a classifier of {classes} classes")
+    errors = {}
+    for c in choices:
+        svm = _fit_scaled(features[rest], labels[rest], classes, c, seed)
+        errors[c] = np.mean(svm.scores(features[out]).argmax(axis=1) != labels[out])
+    best = min(sorted(errors), key=lambda c: errors[c])
+    return _fit_scaled(features, labels, classes, best, seed), best
+
+
+def _fit_scaled(features: np.ndarray, labels: np.ndarray, classes: int, c: float, seed: int) -> LinearSVM:
+    """Fit on features of mean 0 and variance 1, and take both back into the planes."""
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+    svm = fit_svm((features - mean) * scale, labels, classes, c=c, iterations=ITERATIONS, seed=seed)
+    coefficients = svm.coefficients * scale
+    return LinearSVM(coefficients, svm.intercepts - coefficients @ mean)

@@ -1,6 +1,8 @@
 """Configuration: the schema of every group, composition with Hydra, and the checks that need no TensorFlow."""
 
 from alexnet_tf.config.checks import (
+    HEAD,
+    REST,
     ConfigError,
     check_installed,
     check_replicas,
@@ -28,7 +30,9 @@ from alexnet_tf.config.schema import Config
 
 __all__ = [
     "CONFIG_MODULE",
+    "HEAD",
     "HYDRA_VERSION",
+    "REST",
     "Config",
     "ConfigError",
     "check_export",

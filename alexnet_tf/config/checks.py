@@ -40,6 +40,8 @@ from alexnet_tf.config.schema import (
     TableConfig,
 )
 
+REST, HEAD = "rest", "head"
+"""The variables that no group, or no multiplier, names; the last layer with weights."""
 STAGE_PARTS = ("activation", "norm", "map_norm", "pool")
 APPLICATION_SIZE = 32
 """The smallest input of VGG-16 and ResNet-50, which halve it five times."""
@@ -68,6 +70,8 @@ def check(config: Config) -> None:
     _check_optimizer(config.optimizer)
     _check_schedule(config)
     check_model(config.model)
+    _check_freezing(config)
+    _check_multipliers(config)
     _check_augment(config)
     _check_size(config)
     _check_phases(config)
@@ -144,6 +148,10 @@ def _check_ranges(config: Config) -> None:
 
 
 def _check_data(data: DataConfig) -> None:
+    if data.classes is not None and (not data.classes or len(set(data.classes)) < len(data.classes)):
+        raise ConfigError(
+            f"data.classes=[{', '.join(data.classes)}]: expected at least one name or slice, each once"
+        )
     _at_least("data.train_examples", data.train_examples, 1)
     _at_least("data.image_size", data.image_size, 1)
     _at_least("data.channels", data.channels, 1)
@@ -186,6 +194,31 @@ def _check_schedule(config: Config) -> None:
         _check_steps(schedule)
     if isinstance(schedule, CosineConfig):
         _within("schedule.final_fraction", schedule.final_fraction, 0, 1, closed=True)
+
+
+def _check_freezing(config: Config) -> None:
+    """The order of layers is known here for networks of stages; of others `training.freezing` checks it."""
+    unfreeze, until = config.schedule.unfreeze, config.model.freeze_until
+    if unfreeze and until is None:
+        raise ConfigError(f"schedule.unfreeze={unfreeze}: expected model.freeze_until with it, came null")
+    for epoch in unfreeze:
+        _at_least("schedule.unfreeze: epoch", epoch, 2)
+    if until is None or not isinstance(config.model, StagedModelConfig):
+        return
+    stages = list(config.model.stages)[:-1]  # without the last one nothing is trained
+    one_of("model.freeze_until", until, stages)
+    for epoch, name in sorted(unfreeze.items()):
+        stages = stages[: stages.index(until)] if until in stages else []
+        one_of(f"schedule.unfreeze.{epoch}", name or "null", [*stages, "null"])
+        until = name or ""
+
+
+def _check_multipliers(config: Config) -> None:
+    multipliers = config.optimizer.multipliers if isinstance(config.optimizer, SGDConfig) else {}
+    for name, factor in multipliers.items():
+        if isinstance(config.model, StagedModelConfig):
+            one_of("optimizer.multipliers", name, [*config.model.stages, HEAD, REST])
+        _at_least(f"optimizer.multipliers.{name}", factor, 0)
 
 
 def _check_steps(schedule: StepsConfig) -> None:
@@ -577,8 +610,9 @@ def _check_training(config: Config) -> None:
 def _check_fit(config: Config) -> None:
     """What would ask for something else than a fit from scratch."""
     name, wrong = config.model.name, "is fitted at once, on all its training images"
-    if config.init_from:
-        raise ConfigError(f"init_from={config.init_from}: expected a network, but model={name} {wrong}")
+    for key, value in (("init_from", config.init_from), ("model.freeze_until", config.model.freeze_until)):
+        if value:
+            raise ConfigError(f"{key}={value}: expected a network, but model={name} {wrong}")
     if config.training.overfit_batches:
         count = config.training.overfit_batches
         raise ConfigError(f"training.overfit_batches={count}: expected a network, but model={name} {wrong}")
@@ -658,6 +692,8 @@ def _check_study(config: Config) -> None:
         _check_comparison(f"study.comparisons.{name}", comparison, study)
     for name in study.tune.values:
         one_of("study.tune.values", name, list(study.arms))
+    for name in study.pretrain.arms:
+        one_of("study.pretrain.arms", name, list(study.arms))
 
 
 def _check_comparison(key: str, comparison: ComparisonConfig, study: StudyConfig) -> None:

@@ -110,6 +110,8 @@ def resolve(composed: DictConfig) -> schema.Config:
         raise ConfigError(explain(error)) from error
     if not isinstance(config, schema.Config):
         raise ConfigError(f"expected a config of type Config, came {type(config).__name__}")
+    if config.data.split_seed is None:
+        config.data.split_seed = config.seed
     if config.study is not None:
         config.study = _at_scale(config.study)
     check(config)
@@ -125,6 +127,7 @@ def _at_scale(study: schema.StudyConfig) -> schema.StudyConfig:
         arms=own.arms or study.arms,
         seeds=own.seeds or study.seeds,
         tune=dataclasses.replace(study.tune, values=own.tune or study.tune.values),
+        pretrain=dataclasses.replace(study.pretrain, overrides=own.pretrain or study.pretrain.overrides),
         at={},
     )
 
@@ -296,7 +299,7 @@ def _explain_key(message: str, key: str) -> str | None:
             key if key.startswith(f"{missing[1]}.") else missing[1]
         )  # of a section that was given whole, its entry
         if name == key and "object_type=dict" in message:
-            return f"{name}: {NO_NEW_ENTRY}"
+            return f"{name}: {_no_new_entry(name)}"
         return f"{name}: no such key. {_siblings(name, owner)}"
     if unknown := re.search(r"Key '([^']+)' (?:not in|is not in struct)", message):
         return f"{key or unknown[1]}: no such key. {_siblings(key or unknown[1], owner)}"
@@ -309,6 +312,14 @@ def _explain_key(message: str, key: str) -> str | None:
             f"{section} is null and takes no keys on the command line; write the whole section in a YAML file"
         )
     return None
+
+
+def _no_new_entry(name: str) -> str:
+    """Why an entry of a dict cannot be given so."""
+    parent = name.rpartition(".")[0]
+    *_, kind = get_args(_type_at(parent)) or (None,)
+    plain = kind is not None and not _names(kind)
+    return f"expected a + before a new entry, '+{parent}={{KEY: VALUE}}'" if plain else NO_NEW_ENTRY
 
 
 def _explain_value(message: str, key: str) -> str:

@@ -195,8 +195,12 @@ class DataConfig:
     """The split to test on; null, or absent from the data: there is none."""
     validation_fraction: float = 0.1
     """Fraction of the training split that is carved off where there is no validation split."""
-    split_seed: int = 0
-    """Seed of the carving, apart from `seed` so that runs with different seeds share their splits."""
+    split_seed: int | None = 0
+    """Seed of the carving and of `train_examples`, apart from `seed` so that runs with different seeds share their
+    splits; null: `seed`."""
+    classes: list[str] | None = None
+    """Keep only the examples of these classes, labelled in this order: names, or slices of the list of all names as in
+    Python (`::2`, every second); null: all. A set that is streamed cannot choose."""
     train_examples: int | None = None
     """Keep only this many training examples (a seeded choice, after carving); null: all."""
     image_size: int | None = None
@@ -437,6 +441,10 @@ class ModelConfig:
     """null: taken from the data."""
     num_classes: int | None = None
     """null: taken from the data."""
+    freeze_until: str | None = None
+    """All layers up to and including this one, such as `conv3`, do not move: a stage, or in other networks a layer or the
+    beginning of its name. They compute as in inference, without dropout and with BatchNorm's stored statistics. null: all
+    layers learn."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -548,6 +556,9 @@ class SGDConfig(OptimizerConfig):
     weight_decay: float = 0.0
     groups: dict[str, GroupConfig] = field(default_factory=dict)
     """The first group whose `match` is found in a variable's path takes it; the rest keep the values above."""
+    multipliers: dict[str, float] = field(default_factory=dict)
+    """Factors on the rates of layers, whatever their group: by stage (or the beginning of a layer's name), `head` for the
+    last layer with weights, `rest` for all that are not named; else 1."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -569,6 +580,9 @@ class ScheduleConfig:
     name: str = MISSING
     warmup_epochs: float = 0.0
     """Epochs over which the rate rises linearly from a fraction of itself to its full value."""
+    unfreeze: dict[int, str | None] = field(default_factory=dict)
+    """What `model.freeze_until` is from the start of an epoch on, by epoch, counted from 1: `{3: conv2, 5: null}`, ever
+    earlier layers, null for none. Without it nothing is released."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -754,6 +768,16 @@ class TuneConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class PretrainConfig:
+    """Runs that arms start from, by `init_from`: one for each seed, trained before the arms."""
+
+    overrides: list[str] = field(default_factory=list)
+    """After those of `study.common` and what is typed, in place of an arm's."""
+    arms: list[str] = field(default_factory=list)
+    """The arms that start from the run of their seed; []: there is no such run."""
+
+
+@dataclass(kw_only=True, slots=True)
 class StudyScaleConfig:
     """How big a study is: what `conf/scale/` sets besides data, network and length."""
 
@@ -774,6 +798,8 @@ class AtScaleConfig:
     """In place of `study.seeds`; []: those."""
     tune: dict[str, list[float]] = field(default_factory=dict)
     """In place of `study.tune.values`; {}: those."""
+    pretrain: list[str] = field(default_factory=list)
+    """In place of `study.pretrain.overrides`; []: those."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -798,6 +824,7 @@ class StudyConfig:
     """The error (fraction, 0-1) that the arms race to."""
     comparisons: dict[str, ComparisonConfig] = field(default_factory=dict)
     tune: TuneConfig = field(default_factory=TuneConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.config.schema import DataConfig, OnError
+from alexnet_tf.data.classes import chosen_names
 from alexnet_tf.data.splits import DataSource, make_splits, split_fingerprint
 from alexnet_tf.data.stores import DataError, FileStore
 
@@ -29,11 +30,11 @@ class UnreadableImageError(DataError):
 def load_folder(config: DataConfig) -> DataSource:
     """Find the images of `data.dir`, else of `$ALEXNET_DATA_DIR`, in class folders.
 
-    The class names are the sorted folder names of the training split. Only files with one of `EXTENSIONS`
-    count, in any case; hidden files and folders do not. Of a file with the wrong one of them the bytes count. What
-    the headers tell (see `header_problem`) is an error here and now, and what is truncated when it is read; with
-    `on_error=skip` every file is decoded once and the unreadable ones are left out, up to `max_skipped` of a split's,
-    so that the sizes of the splits are exact.
+    The class names are the sorted folder names of the training split, or those that `data.classes` chooses, and other
+    folders are not looked at. Only files with one of `EXTENSIONS` count, in any case; hidden files and folders do not.
+    Of a file with the wrong one of them the bytes count. What the headers tell (see `header_problem`) is an error here
+    and now, and what is truncated when it is read; with `on_error=skip` every file is decoded once and the unreadable
+    ones are left out, up to `max_skipped` of a split's, so that the sizes of the splits are exact.
 
     Raises:
         DataError: The folder is missing, empty or laid out differently; there are fewer than two classes; classes
@@ -80,10 +81,15 @@ def _list_folder(config: DataConfig) -> tuple[Path, list[str], dict[str, dict[st
     root = _root(config)
     folders = _split_folders(config, root)
     listed = {name: _class_files(folder) for name, folder in folders.items()}
-    class_names = sorted(listed["train"])
+    class_names = chosen_names(config, sorted(listed["train"]))
+    if config.classes is not None:
+        listed = {
+            split: {name: files for name, files in classes.items() if name in class_names}
+            for split, classes in listed.items()
+        }
     _check_filled(folders["train"], {name: len(files) for name, files in listed["train"].items()})
     for name, classes in listed.items():
-        _check_classes(name, folders[name], sorted(classes), class_names)
+        _check_classes(name, folders[name], sorted(classes), sorted(class_names))
     return root, class_names, listed
 
 

@@ -16,13 +16,15 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.config.schema import DataConfig, InMemory, OnError
-from alexnet_tf.data.splits import DataSource, Store, make_splits, split_fingerprint
+from alexnet_tf.data.classes import choose_classes
+from alexnet_tf.data.splits import DataSource, make_splits, split_fingerprint
 from alexnet_tf.data.stores import (
     AUTOTUNE,
     ArrayStore,
     DataError,
     EncodedStore,
     RecordStore,
+    Store,
     StreamStore,
     decode,
     traced,
@@ -30,6 +32,8 @@ from alexnet_tf.data.stores import (
 
 MANUAL_ARCHIVES = {"imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")}
 """Archives that users must fetch themselves and place in `downloads/manual` of the data_dir."""
+MULTI_LABEL = ("voc",)
+"""Sets of TFDS's whose images have several labels."""
 NAME = re.compile(r"(?P<name>[\w-]+)(/(?P<config>[\w.+-]+))?(:(?P<version>[\d.]+))?")
 
 
@@ -98,13 +102,14 @@ def source_of(prepared: PreparedSet, *identity: Any) -> DataSource:
         holds["test"] = prepared.info(config.test_split, "test_split")
         names["test"] = config.test_split
     make = _store_maker(prepared, holds)
-    stores = {name: make(prepared, names[name], info.num_examples) for name, info in holds.items()}
+    all_of = {name: make(prepared, names[name], info.num_examples) for name, info in holds.items()}
+    class_names, stores = choose_classes(config, prepared.class_names, all_of)
     splits = make_splits(config, stores["train"], stores.get("validation"), stores.get("test"))
     version = f"{prepared.builder.info.config_name or ''}:{prepared.builder.info.version}"
     streamed = isinstance(stores["train"], StreamStore)
     return DataSource(
         name=config.name,
-        class_names=prepared.class_names,
+        class_names=class_names,
         image_shape=prepared.image_shape,
         channels=config.channels,
         splits=splits,
@@ -157,6 +162,11 @@ def _versions(name: str, root: Path) -> list[Path]:
     if parts is None:
         raise DataError(
             f"data.name={name} must be digits, folder or a TFDS name like cifar10 or imagenette/160px-v2."
+        )
+    if parts["name"] in MULTI_LABEL:
+        raise DataError(
+            f"data.name={name}: its images have several labels each, which is out of scope for now. Expected a set with "
+            f"one label for each image, such as caltech101"
         )
     base = root / parts["name"]
     wanted = parts["config"] or "*"

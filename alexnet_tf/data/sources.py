@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.config.schema import DataConfig
+from alexnet_tf.data.classes import choose_classes
 from alexnet_tf.data.folder import load_folder
 from alexnet_tf.data.prepared import load_prepared
 from alexnet_tf.data.shards import load_shards
@@ -43,10 +44,13 @@ def load_digits(config: DataConfig) -> DataSource:
     if config.validation_split is not None:
         raise DataError(f"data.validation_split={config.validation_split}: digits has only a training split.")
     shape = (8, 8, config.channels)
-    splits = make_splits(config, ArrayStore(1797, shape, load), None, None)
+    names, stores = choose_classes(
+        config, [str(digit) for digit in range(10)], {"train": ArrayStore(1797, shape, load)}
+    )
+    splits = make_splits(config, stores["train"], None, None)
     return DataSource(
         name=config.name,
-        class_names=[str(digit) for digit in range(10)],
+        class_names=names,
         image_shape=shape,
         channels=config.channels,
         splits=splits,

@@ -10,9 +10,7 @@ from zlib import crc32
 import numpy as np
 
 from alexnet_tf.config.schema import DataConfig
-from alexnet_tf.data.stores import ArrayStore, DataError, EncodedStore, FileStore, RecordStore, StreamStore
-
-Store = ArrayStore | EncodedStore | FileStore | RecordStore | StreamStore
+from alexnet_tf.data.stores import DataError, Store, StreamStore
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +144,9 @@ def split_fingerprint(config: DataConfig, splits: dict[str, Split], *parts: Any)
     sizes = {name: split.num_examples for name, split in splits.items()}
     carving = [config.validation_fraction, config.split_seed, config.train_examples]
     names = [config.train_split, config.validation_split, config.test_split]
-    return fingerprint(config.name, config.channels, sizes, carving, names, *parts)
+    # Of all classes the hash is what it was before one could choose.
+    chosen = [] if config.classes is None else [{"classes": config.classes}]
+    return fingerprint(config.name, config.channels, sizes, carving, names, *parts, *chosen)
 
 
 def _carved_size(config: DataConfig, train: Store) -> int:
@@ -174,10 +174,12 @@ def _check_train_examples(config: DataConfig, available: int) -> int:
 
 def _carve(config: DataConfig, total: int, carved: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the ids (int64, ascending) that are carved off and those that are trained on."""
-    order = generator(config.split_seed, "validation").permutation(total)
+    seed = config.split_seed
+    assert seed is not None  # see `config.resolve`
+    order = generator(seed, "validation").permutation(total)
     held_out, rest = np.sort(order[:carved]), np.sort(order[carved:])
     keep = _check_train_examples(config, len(rest))
     if keep < len(rest):
-        chosen = generator(config.split_seed, "train_examples").permutation(len(rest))[:keep]
+        chosen = generator(seed, "train_examples").permutation(len(rest))[:keep]
         rest = rest[np.sort(chosen)]
     return held_out, rest

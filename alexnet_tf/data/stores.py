@@ -4,7 +4,7 @@ Array, encoded, file and record stores have random access: a global shuffle and 
 TFRecord set larger than memory is a stream, shuffled in a window, that must reread what a resume skips.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,8 @@ AUTOTUNE = tf.data.AUTOTUNE
 traced = tf.autograph.experimental.do_not_convert
 """Marks a function that tf.data traces as it is: its branches and loops are Python's, for when it is built."""
 RECORDS_PER_READ = 32
+RECORDS_PER_SCAN = 256
+"""Records in memory at once while labels are looked for."""
 
 
 class DataError(ValueError):
@@ -73,6 +75,13 @@ def to_channels(images: tf.Tensor, channels: int) -> tf.Tensor:
     return tf.cast(tf.round(grey), tf.uint8)
 
 
+def relabelled(labels: np.ndarray, wanted: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places (int64, ascending) of the labels that are wanted, and the place of each among the wanted."""
+    ids = np.flatnonzero(np.isin(labels, wanted))
+    order = np.argsort(wanted)
+    return ids, order[np.searchsorted(np.sort(wanted), labels[ids])].astype(np.int32)
+
+
 class ArrayStore:
     """Decoded images of one size in memory, loaded when first used.
 
@@ -105,6 +114,16 @@ class ArrayStore:
         """Return (images, labels, ids) of one id or of a whole batch of ids (int64)."""
         images, labels = self.arrays
         return tf.gather(images, ids), tf.gather(labels, ids), ids
+
+    def choose(self, labels: Sequence[int]) -> "ArrayStore":
+        """Return the examples of these labels alone, relabelled by their place among them."""
+        images, own = self.arrays
+        ids, new = relabelled(own.numpy(), labels)
+        with tf.init_scope(), tf.device("/CPU:0"):
+            kept = tf.gather(images, ids)
+        shape = self.image_shape
+        assert shape is not None
+        return ArrayStore(len(ids), shape, lambda: (kept, new))
 
     def examples(self, ids: tf.data.Dataset) -> tf.data.Dataset:
         """Turn scalar ids into (image, label, id)."""
@@ -139,6 +158,14 @@ class EncodedStore:
         with tf.init_scope(), tf.device("/CPU:0"):
             data, labels = self._load()
             return tf.convert_to_tensor(data, tf.string), tf.cast(labels, tf.int32)
+
+    def choose(self, labels: Sequence[int]) -> "EncodedStore":
+        """Return the examples of these labels alone, relabelled by their place among them."""
+        data, own = self._encoded
+        ids, new = relabelled(own.numpy(), labels)
+        with tf.init_scope(), tf.device("/CPU:0"):
+            kept = tf.gather(data, ids)
+        return EncodedStore(len(ids), self.image_shape, self._channels, lambda: (kept, new))
 
     def examples(self, ids: tf.data.Dataset) -> tf.data.Dataset:
         """Turn scalar ids into (image, label, id)."""
@@ -260,6 +287,14 @@ class RecordStore:
                 f"`alexnet prepare --verify` names the damaged files"
             ) from error
 
+    def choose(self, labels: Sequence[int]) -> "RecordStore":
+        """Return the examples of these labels alone, relabelled by their place among them; reads all records once."""
+        starts = range(0, self.num_examples, RECORDS_PER_SCAN)
+        chunks = [np.arange(start, min(start + RECORDS_PER_SCAN, self.num_examples)) for start in starts]
+        ids, new = relabelled(np.concatenate([self.read(chunk)[1] for chunk in chunks]), labels)
+        records = _ChosenRecords(self._records, self._keys[1], ids, new)
+        return RecordStore(records, self._keys, self.image_shape, self._channels)
+
     def examples(self, ids: tf.data.Dataset) -> tf.data.Dataset:
         """Turn scalar ids into (image, label, id)."""
 
@@ -277,6 +312,21 @@ class RecordStore:
 
         chunks = ids.batch(RECORDS_PER_READ).map(fetch, num_parallel_calls=2, deterministic=True)
         return chunks.unbatch().map(load, num_parallel_calls=AUTOTUNE, deterministic=True)
+
+
+class _ChosenRecords:
+    """Some of a data source's records, under other labels; see `RecordStore`."""
+
+    def __init__(self, records: Any, label_key: str, ids: np.ndarray, labels: np.ndarray):
+        self._records, self._label_key, self._ids, self._labels = records, label_key, ids, labels
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitems__(self, places: list[int]) -> list[dict[str, Any]]:
+        found = self._records.__getitems__([int(self._ids[place]) for place in places])
+        labels = self._labels[places]
+        return [{**record, self._label_key: label} for record, label in zip(found, labels, strict=True)]
 
 
 class StreamStore:
@@ -351,3 +401,6 @@ class StreamStore:
             return decode(data, self._channels, self.image_shape), tf.cast(label, tf.int32), index
 
         return encoded.map(load, num_parallel_calls=AUTOTUNE, deterministic=True)
+
+
+Store = ArrayStore | EncodedStore | FileStore | RecordStore | StreamStore

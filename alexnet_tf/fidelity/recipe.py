@@ -11,13 +11,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.config import Config
+from alexnet_tf.config import REST, Config
 from alexnet_tf.data import OPS, Statistics
 from alexnet_tf.data.preprocessing import active_ops
 from alexnet_tf.data.stores import traced
 from alexnet_tf.fidelity.sampled import Sampled
 from alexnet_tf.training.optimizer import (
-    REST,
     frozen_groups,
     group_rates,
     make_optimizer,

@@ -76,7 +76,8 @@ class Dropout(keras.layers.Layer):
     `"test"` is the paper's way (section 4.2: "we use all the neurons but multiply their outputs by 0.5"). Inside a
     `mask_scope`, `u` is that of the global batch, drawn statelessly from the key (scope's seed, CRC-32 of the layer's
     name, step). Outside any, it comes from a `keras.random.SeedGenerator`, so that `fit` and saved models work as with
-    Keras's own layer. `u` is drawn in float32 whatever the layer's dtype: precisions share their masks.
+    Keras's own layer. With `trainable=False` training is as inference, like Keras's BatchNorm: a frozen layer is one
+    function of its input. `u` is drawn in float32 whatever the layer's dtype: precisions share their masks.
 
     Example:
     >>> with mask_scope(seed=0, step=7, global_rows=4):
@@ -114,7 +115,7 @@ class Dropout(keras.layers.Layer):
         if self.rate == 0:
             return inputs
         keep = 1 - self.rate
-        if not training:
+        if not training or not self.trainable:
             return inputs if self.scaling == "train" else inputs * tf.constant(keep, inputs.dtype)
         scope: _Scope | None = getattr(_ACTIVE, "scope", None)
         if scope is None:

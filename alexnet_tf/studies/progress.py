@@ -44,7 +44,7 @@ class Standing:
         name: Its folder's name.
         arm: Its arm.
         seed: Its seed.
-        phase: `train` or `tune`.
+        phase: See `Job`.
         state: A `State`, `dead` or `unreadable`.
         step: Steps done.
         steps: Steps in all; None before the first start.

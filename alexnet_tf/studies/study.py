@@ -24,8 +24,8 @@ SMOKE = "smoke"
 """The scale that shows that a study runs, and no more."""
 ENSEMBLES = "ensembles"
 """Folder of a sweep with the evaluations of averaged runs."""
-TUNE = "tune"
-"""The phase of the jobs that choose a value for an arm; all others are the comparison itself."""
+TUNE, PRETRAIN = "tune", "pretrain"
+"""The phases of the jobs that choose a value for an arm, and that arms start from; all others are the comparison itself."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def load_study(sweep: SweepFolder) -> StudyResult:
     measure = measure_of(study, {})
     specs = comparison_specs(study)
     measures = [measure, *(spec.measure for spec in specs)]
-    jobs = [job for job in sweep.jobs if job.phase != TUNE]
+    jobs = [job for job in sweep.jobs if job.phase not in (TUNE, PRETRAIN)]
     finished, unfinished = load_jobs(sweep, jobs, splits=_splits(measures))
     names = [*study["arms"], *(run.arm for run in finished if run.arm not in study["arms"])]
     arms = [_arm(name, study["arms"], finished) for name in dict.fromkeys(names)]

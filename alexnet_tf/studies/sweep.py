@@ -42,9 +42,21 @@ ORPHAN_SECONDS = 120.0
 """A job whose sweep was killed finishes its step and saves; the sweep that goes on waits for it so long."""
 
 
-def make_job(config: Config, *, arm: str, phase: str, overrides: Sequence[str]) -> Job:
-    """Name a job by arm, seed and a hash of its resolved config, so that the same job has the same folder always."""
+def make_job(
+    config: Config, *, arm: str, phase: str, overrides: Sequence[str], start: Job | None = None
+) -> Job:
+    """Name a job by arm, seed and a hash of its resolved config, so that the same job has the same folder always.
+
+    Args:
+        config: The job's.
+        arm: The study's, or what was typed.
+        phase: See `Job`.
+        overrides: What makes the config.
+        start: The job of the same sweep whose run it starts from: that counts, not where the run is.
+    """
     content = {key: value for key, value in to_dict(config).items() if key not in NOT_IDENTITY}
+    if start is not None:
+        content["init_from"] = start.recipe
     for key in WATCHERS:
         content["training"].pop(key)
     for key in GUARDS[config.data.on_error]:

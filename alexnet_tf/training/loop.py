@@ -5,6 +5,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import data, runs
-from alexnet_tf.config import Config, checkpoint_interval, to_dict
+from alexnet_tf.config import REST, Config, checkpoint_interval, to_dict
 from alexnet_tf.evaluation import Evaluator, Scores, distribute
 from alexnet_tf.runs import RunError, RunFolder, State, Stopped, Table
 from alexnet_tf.training import checkpoint, diagnosis
-from alexnet_tf.training.optimizer import REST, set_frozen_groups, set_group_rates
+from alexnet_tf.training.freezing import freeze
+from alexnet_tf.training.optimizer import set_frozen_groups, set_group_rates
 from alexnet_tf.training.schedule import Schedule
 from alexnet_tf.training.signals import StopSignal
 from alexnet_tf.training.step import TrainStep
@@ -75,7 +77,8 @@ class Loop:
     model: keras.Model
     optimizer: keras.optimizers.Optimizer
     schedule: Schedule
-    train_step: TrainStep
+    make_step: Callable[[], TrainStep]
+    """Makes the step of the variables that are trainable when it is first called."""
     evaluator: Evaluator
     callbacks: keras.callbacks.CallbackList
     steps_per_epoch: int
@@ -97,6 +100,8 @@ class Loop:
         self.finite_step = 0  # the last one whose loss is known to be a number
         self.rates: dict[str, float] = {}
         self.frozen: frozenset[str] | None = None
+        self.frozen_until: str | None = None
+        self.train_step = self.make_step()
         self.totals = tf.constant(self.counters.totals, tf.float64)
 
     # ------------------------------------------------------------------------------------------ the story
@@ -276,6 +281,7 @@ class Loop:
         self.team.wait()  # a worker that ends ends the others
 
     def _write_model(self) -> None:
+        freeze(self.model, None)  # that was this run's: who trains on decides anew
         # A second functional model over the same layers: what serves needs neither optimizer nor loss.
         network = keras.Model(self.model.inputs, self.model.outputs, name=self.model.name)
         with runs.replacing(self.run.path / runs.MODEL) as temporary:
@@ -371,13 +377,17 @@ class Loop:
         return self.counters.totals[3] / self.counters.epoch_seconds if self.counters.epoch_seconds else 0.0
 
     def follow_schedule(self) -> None:
-        """Set rates and frozen groups of the coming step, where they are not those of the last one."""
+        """Set rates, frozen groups and frozen layers of the coming step, where they are not those of the last one."""
         rates, frozen = self.schedule.rates(self.counters.step), self.schedule.frozen(self.counters.step)
         if rates != self.rates:
             set_group_rates(self.optimizer, rates)
         if frozen != self.frozen:
             set_frozen_groups(self.optimizer, frozen)
         self.rates, self.frozen = rates, frozen
+        until = self.schedule.frozen_until(self.counters.step)
+        if until != self.frozen_until:
+            freeze(self.model, until)
+            self.frozen_until, self.train_step = until, self.make_step()
 
     def learning_rate(self) -> float:
         """The rate of the last step (of the first one before it) of the variables in no group of their own."""

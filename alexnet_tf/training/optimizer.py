@@ -7,11 +7,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from alexnet_tf.config import ConfigError
+from alexnet_tf.config import HEAD, REST, ConfigError
 from alexnet_tf.config.schema import AdamConfig, OptimizerConfig, SGDConfig
-
-REST = "rest"
-"""The group of the variables that no named group matches; its rate is the optimizer's `learning_rate`."""
+from alexnet_tf.model import is_in
 
 
 @keras.saving.register_keras_serializable(package="alexnet_tf")
@@ -37,6 +35,9 @@ class CoupledSGD(keras.optimizers.Optimizer):
         groups: Name -> `{"match", "learning_rate", "weight_decay", "trainable"}`; the first group whose regular
             expression `match` is found in a variable's path takes it. Rates and decays are absolute; None means the
             optimizer's own, now and when it changes. A group that is not trainable does not move, and its momentum is kept as it was.
+            The variables of no group are those of the group `rest`.
+        multipliers: Factors on the rates of layers, and so on what decays too, by the beginning of the layers' names (see
+            `model.is_in`; the longest that fits counts), `head` for the layer of the last variable, `rest` for all others.
         name: Name of the optimizer.
     """
 
@@ -46,6 +47,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         groups: Mapping[str, Mapping[str, Any]] | None = None,
+        multipliers: Mapping[str, float] | None = None,
         name: str = "coupled_sgd",
         **kwargs: Any,
     ) -> None:
@@ -63,6 +65,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
         self.momentum = momentum
         self.decay = float(weight_decay)
         self.groups = {group: dict(values) for group, values in (groups or {}).items()}
+        self.multipliers = dict(multipliers or {})
         self._rates: dict[str, Any] = {}
         self._decays: dict[str, Any] = {}
         self._gates: dict[str, Any] = {}
@@ -87,7 +90,9 @@ class CoupledSGD(keras.optimizers.Optimizer):
             self._gates[group] = self._scalar(float(values.get("trainable", True)), f"{group}_gate")
             if rate is not None:
                 self._rates[group] = self._scalar(rate, f"{group}_learning_rate")
-        self._group_of = [self.group_of(variable.path) for variable in variables]
+        paths = [variable.path for variable in variables]
+        self._group_of = [self.group_of(path) for path in paths]
+        self._factors = [self.multiplier(path, paths[-1]) for path in paths]
         self._velocities = [
             self.add_variable_from_reference(reference_variable=variable, name="velocity")
             for variable in variables
@@ -103,11 +108,20 @@ class CoupledSGD(keras.optimizers.Optimizer):
         """The name of the group that a variable's path belongs to."""
         return next((name for name, values in self.groups.items() if re.search(values["match"], path)), REST)
 
+    def multiplier(self, path: str, last_path: str) -> float:
+        """The factor on the rate of a variable, by its path and that of the network's last one."""
+        layer, head = path.partition("/")[0], last_path.partition("/")[0]
+        fitting = [name for name in self.multipliers if is_in(layer, name)]
+        fitting += [HEAD] if layer == head and not fitting else []
+        name = max(fitting, key=len, default=REST)
+        return self.multipliers.get(name, self.multipliers.get(REST, 1.0))
+
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Apply the update to one variable."""
         index = self._get_variable_index(variable)
         group, velocity, dtype = self._group_of[index], self._velocities[index], variable.dtype
-        rate = tf.cast(self._rates.get(group, learning_rate), dtype)
+        full = tf.cast(self._rates.get(group, learning_rate), "float64")
+        rate = tf.cast(full * self._factors[index], dtype)
         decay = tf.cast(self._decays[group], dtype)
 
         def move() -> tf.Tensor:
@@ -141,7 +155,13 @@ class CoupledSGD(keras.optimizers.Optimizer):
         """The arguments that make this optimizer again."""
         config = super().get_config()
         config.pop("weight_decay", None)
-        return {**config, "momentum": self.momentum, "weight_decay": self.decay, "groups": self.groups}
+        return {
+            **config,
+            "momentum": self.momentum,
+            "weight_decay": self.decay,
+            "groups": self.groups,
+            "multipliers": self.multipliers,
+        }
 
 
 def _value(variable: Any) -> tf.Variable:
@@ -162,7 +182,11 @@ def make_optimizer(config: OptimizerConfig) -> keras.optimizers.Optimizer:
             for name, group in config.groups.items()
         }
         return CoupledSGD(
-            config.lr, momentum=config.momentum, weight_decay=config.weight_decay, groups=groups
+            config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            groups=groups,
+            multipliers=config.multipliers,
         )
     if isinstance(config, AdamConfig):
         kind = keras.optimizers.AdamW if config.weight_decay else keras.optimizers.Adam
@@ -172,7 +196,7 @@ def make_optimizer(config: OptimizerConfig) -> keras.optimizers.Optimizer:
 
 
 def check_groups(optimizer: keras.optimizers.Optimizer, paths: Sequence[str]) -> None:
-    """Raise `ConfigError` for a group that takes none of the variables: its rate, or its freezing, would do nothing."""
+    """Raise `ConfigError` for a group or a multiplier that takes none of the variables: it would do nothing."""
     if not isinstance(optimizer, CoupledSGD):
         return
     taken = {optimizer.group_of(path) for path in paths}
@@ -181,6 +205,13 @@ def check_groups(optimizer: keras.optimizers.Optimizer, paths: Sequence[str]) ->
             raise ConfigError(
                 f"optimizer.groups.{name}.match={values['match']}: expected to find a variable of this network that no "
                 f"group before it takes, among {paths[0]} to {paths[-1]}"
+            )
+    layers = list(dict.fromkeys(path.partition("/")[0] for path in paths))
+    for name in optimizer.multipliers:
+        if name not in (HEAD, REST) and not any(is_in(layer, name) for layer in layers):
+            parts = dict.fromkeys(layer.partition("_")[0] for layer in layers)
+            raise ConfigError(
+                f"optimizer.multipliers.{name}: no such layer. Expected one of {', '.join([*parts, HEAD, REST])}"
             )
 
 

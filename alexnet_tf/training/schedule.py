@@ -27,6 +27,7 @@ class Schedule:
         steps_per_epoch: Steps of one epoch.
         total_steps: Steps of the whole run.
         base_frozen: The groups that the optimizer's config freezes.
+        freeze_until: The network's part up to which layers stand still.
     """
 
     def __init__(
@@ -36,12 +37,14 @@ class Schedule:
         steps_per_epoch: int,
         total_steps: int,
         base_frozen: Collection[str] = (),
+        freeze_until: str | None = None,
     ) -> None:
         self.config: Any = config
         self.base_rates = dict(base_rates)
         self.steps_per_epoch = steps_per_epoch
         self.total_steps = total_steps
         self.base_frozen = frozenset(base_frozen)
+        self.freeze_until = freeze_until
         self.warmup_steps = round(config.warmup_epochs * steps_per_epoch)
 
     def rates(self, step: int) -> dict[str, float]:
@@ -63,6 +66,12 @@ class Schedule:
         """The groups that do not move in the step that follows `step` finished ones."""
         del step
         return self.base_frozen
+
+    def frozen_until(self, step: int) -> str | None:
+        """The part up to which layers stand still in the step that follows `step` finished ones; None: nowhere."""
+        epoch = step // self.steps_per_epoch + 1
+        begun = [until for start, until in sorted(self.config.unfreeze.items()) if start <= epoch]
+        return begun[-1] if begun else self.freeze_until
 
     def augment_off(self, step: int) -> frozenset[str]:
         """The operations that are left out in the epoch of the step that follows `step` finished ones."""
@@ -185,6 +194,8 @@ def make_schedule(
     steps_per_epoch: int,
     total_steps: int,
     base_frozen: Collection[str] = (),
+    freeze_until: str | None = None,
 ) -> Schedule:
     """The schedule that a config describes; the arguments are those of `Schedule`."""
-    return SCHEDULES[type(config)](config, base_rates, steps_per_epoch, total_steps, base_frozen)
+    kind = SCHEDULES[type(config)]
+    return kind(config, base_rates, steps_per_epoch, total_steps, base_frozen, freeze_until)

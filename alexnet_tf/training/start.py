@@ -1,6 +1,7 @@
 """The first weights of a run, taken from another one."""
 
 import logging
+from collections.abc import Sequence
 
 import keras
 
@@ -12,23 +13,25 @@ LISTED = 4
 logger = logging.getLogger(__name__)
 
 
-def start_from(network: keras.Model, path: str) -> None:
+def start_from(network: keras.Model, path: str, class_names: Sequence[str]) -> None:
     """Give a network the weights of a finished run, variable by variable of the same path.
 
-    The last layer keeps its own initial weights where it has another number of classes, which a line says.
+    The last layer keeps its own initial weights where it is for other classes, which a line says.
 
     Args:
         network: A network of `model.build`.
         path: The run's folder.
+        class_names: The classes that the network is to learn.
 
     Raises:
         ConfigError: If variables are missing there or have another shape.
         RunError: If there is no run, or it has no final model.
     """
-    source = load_run(path).model()
+    run = load_run(path)
+    source = run.model()
     theirs = {variable.path: variable for variable in source.weights}
     last = network.layers[-1].name
-    last_differs = source.output_shape != network.output_shape
+    last_differs = source.output_shape != network.output_shape or run.class_names != list(class_names)
     taken = [
         variable
         for variable in network.weights
@@ -49,11 +52,11 @@ def start_from(network: keras.Model, path: str) -> None:
         variable.assign(theirs[variable.path])
     if last_differs:
         logger.warning(
-            "init_from=%s: %s starts afresh, with %d classes instead of %d",
+            "init_from=%s: %s starts afresh, with %d classes instead of %s",
             path,
             last,
             network.output_shape[-1],
-            source.output_shape[-1],
+            source.output_shape[-1] if source.output_shape != network.output_shape else "others",
         )
 
 

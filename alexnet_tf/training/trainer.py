@@ -22,6 +22,7 @@ from alexnet_tf.runs import RunError, RunFolder, State, Stopped, WriteError
 from alexnet_tf.training import checkpoint, diagnosis
 from alexnet_tf.training.callbacks import MLflow, TensorBoard, make_progress
 from alexnet_tf.training.fit import Fit
+from alexnet_tf.training.freezing import check_freezing
 from alexnet_tf.training.loop import Loop
 from alexnet_tf.training.optimizer import check_groups, frozen_groups, group_rates, make_optimizer
 from alexnet_tf.training.schedule import make_schedule
@@ -227,7 +228,7 @@ def _plan_loop(
     steps_per_epoch = _steps_per_epoch(config, source)
     network, optimizer = build_network(config, strategy)
     if config.init_from and not (folder and folder.checkpoints()):
-        start_from(network, config.init_from)
+        start_from(network, config.init_from, source.class_names)
     return partial(
         _prepare,
         config=config,
@@ -306,6 +307,7 @@ def build_network(
         network = model.build(config.model, dtype=DTYPES[config.training.precision], seed=config.seed)
         optimizer = make_optimizer(config.optimizer)
         check_groups(optimizer, [variable.path for variable in network.trainable_variables])
+        check_freezing(network, config)
         if config.training.precision == Precision.float16:
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(network.trainable_variables)
@@ -351,8 +353,9 @@ def _prepare(
             steps_per_epoch,
             total_steps,
             frozen_groups(config.optimizer),
+            config.model.freeze_until,
         ),
-        train_step=make_train_step(network, optimizer, strategy, training, config.seed),
+        make_step=partial(make_train_step, network, optimizer, strategy, training, config.seed),
         evaluator=Evaluator(
             network,
             strategy,

@@ -47,6 +47,7 @@ SUITABLE = {  # what a choice needs beside itself to make a run
     "augment=code2012": ["data=imagenette", "model=alexnet"],
     "augment=caffe": ["data=imagenette", "model=alexnet_caffe"],
     "augment=owt": ["data=imagenette", "model=alexnet"],
+    "experiment=finetune": ["init_from=runs/mine"],
     "schedule=code2012": ["optimizer=code2012", "data=imagenette", "model=alexnet", "augment=code2012"],
 }
 
@@ -518,3 +519,15 @@ def test_wrong_checkpoint_intervals(text):
     message = f"training.checkpoint_every={text}: expected `N epochs`, `N steps`, `N minutes` (as 0.5 too) or `never`"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         checkpoint_interval(text)
+
+
+def test_the_seed_of_the_splits_may_be_the_runs():
+    assert compose(["seed=3"]).data.split_seed == 0
+    assert compose(["seed=3", "data.split_seed=null"]).data.split_seed == 3
+
+
+@pytest.mark.parametrize("data", ["oxford_flowers102", "caltech101", "folder"])
+def test_fine_tuning_composes_for_sets_of_photographs(data):
+    config = compose(["experiment=finetune", f"data={data}", "model=alexnet", "init_from=runs/mine"])
+    assert (config.data.name, config.init_from) == (data, "runs/mine")
+    assert config.optimizer.multipliers == {"rest": 0.1, "head": 1.0}

@@ -1,5 +1,6 @@
 """TFDS sets: a small one that is prepared here in each file format, and what is said about missing ones."""
 
+import inspect
 import os
 import time
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alexnet_tf.config import compose
 from alexnet_tf.config.schema import (
     AugmentConfig,
     CropConfig,
@@ -336,3 +338,26 @@ def test_real_cifar10() -> None:
     labels = source.splits["test"].store.arrays[1].numpy()
     np.testing.assert_array_equal(np.bincount(labels), np.full(10, 1000))
     assert source.class_names[0] == "airplane"
+
+
+def test_several_labels_for_an_image_are_out_of_scope(tmp_path):
+    with pytest.raises(
+        DataError, match=r"data.name=voc/2007: its images have several labels each, which is out of scope"
+    ):
+        load_source(DataConfig(name="voc/2007", dir=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("name", "splits"),
+    [("oxford_flowers102", ("train", "validation", "test")), ("caltech101", ("train", None, "test"))],
+)
+def test_the_presets_of_photographs_name_splits_and_classes_that_tfds_has(name, splits, tmp_path):
+    import tensorflow_datasets as tfds
+
+    config = compose([f"data={name}", "model=alexnet"]).data
+    assert (config.train_split, config.validation_split, config.test_split) == splits
+    builder = tfds.builder(name, data_dir=tmp_path)
+    assert builder.info.features["label"].num_classes == 102
+    assert builder.info.supervised_keys == ("image", "label")
+    made = Path(inspect.getsourcefile(type(builder))).read_text()
+    assert all(split is None or f'"{split}"' in made or split.upper() in made for split in splits)

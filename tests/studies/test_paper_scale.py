@@ -22,6 +22,7 @@ TINY = [
     "training.batch_size=4",
     "training.probe.examples=4",
     "training.checkpoint_every=never",
+    "data.train_examples=null",
     "training.progress=none",
 ]
 """One step; the layers with most of the weights are made small by `narrow`."""
@@ -51,7 +52,10 @@ def test_every_arm_starts(study, imagenet, tmp_path):
     base = [f"experiment={study}", "scale=paper", f"data.dir={imagenet}"]
     description = compose(base).study
     assert description is not None
-    for arm, overrides in description.arms.items():
+    arms = dict(description.arms)
+    if description.pretrain.arms:
+        arms["source"] = description.pretrain.overrides
+    for arm, overrides in arms.items():
         shared = [*description.common, *base]
         model = compose([*shared, *overrides]).model.name
         config = compose([*shared, *overrides, *TINY, *narrow(model), f"run_dir={tmp_path / arm}", "~study"])
@@ -59,6 +63,8 @@ def test_every_arm_starts(study, imagenet, tmp_path):
         run = train(config)
         assert RunFolder.open(tmp_path / arm).status()["state"] == State.finished
         rows = run.metrics()
-        assert set(rows["split"]) == {"probe", "train", "validation"}
-        assert rows.query("split == 'validation'")["examples"].item() == 8
+        probed = {"probe"} if config.training.probe.every else set()
+        assert set(rows["split"]) == {"train", "validation"} | probed
+        images = 4 if study == "transfer" else 8  # of every second class
+        assert rows.query("split == 'validation'")["examples"].item() == images
         assert np.isfinite(rows["loss"]).all()

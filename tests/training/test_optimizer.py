@@ -84,6 +84,32 @@ def test_is_the_update_of_2012(graph):
     assert int(optimizer.iterations) == 5
 
 
+def test_multipliers_scale_the_rate_of_whatever_group():
+    multipliers = {"rest": 0.5, "head": 4.0}
+    variables, optimizer = make_variables(), CoupledSGD(LR, MOMENTUM, DECAY, GROUPS, multipliers)
+    optimizer.build(variables)
+    for step in range(1, 4):
+        optimizer.apply(tensors(step), variables)
+    factors = {path: 4.0 if path.startswith("fc") else 0.5 for path in RATES}
+    scaled = {path: (rate * factors[path], decay) for path, (rate, decay) in RATES.items()}
+    assert_equal(variables, reference(3, scaled))
+    again = CoupledSGD.from_config(optimizer.get_config())
+    assert again.multipliers == multipliers
+
+
+def test_the_longest_name_of_a_layer_counts_before_head_and_rest():
+    def factor(layer, **multipliers):
+        return CoupledSGD(multipliers=multipliers).multiplier(f"{layer}/kernel", "fc/bias")
+
+    assert factor("conv1") == factor("fc") == 1.0
+    assert factor("conv1", head=3.0) == 1.0
+    assert factor("conv1_norm", conv1=2.0, rest=3.0) == 2.0
+    assert factor("block1_conv1", block1=2.0, block1_conv1=5.0) == 5.0
+    assert factor("fc", fc=2.0, head=3.0) == 2.0
+    assert factor("fc", head=3.0, rest=0.1) == 3.0
+    assert factor("fc", rest=0.1) == 0.1
+
+
 def test_the_first_group_that_matches_takes_a_variable():
     optimizer = CoupledSGD(groups=GROUPS)
     assert [optimizer.group_of(path) for path in RATES] == ["rest", "biases", "late", "biases"]

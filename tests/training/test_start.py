@@ -62,6 +62,32 @@ def test_another_number_of_classes_starts_the_last_layer_afresh(run, tiny, first
     ]
 
 
+def test_as_many_other_classes_start_the_last_layer_afresh_too(run, tiny, tmp_path, caplog):
+    one, other = (
+        run(
+            tmp_path / name,
+            "training.steps=1",
+            "training.checkpoint_every=never",
+            "data.train_examples=64",
+            *values,
+        )
+        for name, values in {
+            "one": ["data.classes=['::2']"],
+            "other": ["data.classes=['1::2']", LR, f"init_from={tmp_path / 'one'}"],
+        }.items()
+    )
+    *below, kernel, bias = values(other)
+    for path in below:
+        np.testing.assert_allclose(values(other)[path], values(one)[path], atol=1e-25)
+    fresh = build(replace(tiny().model, num_classes=5, input_channels=1), seed=0)
+    for variable in fresh.weights:
+        if variable.path in (kernel, bias):
+            np.testing.assert_allclose(values(other)[variable.path], variable.numpy(), atol=1e-25)
+    assert said(caplog) == [
+        f"init_from={one.path}: {kernel.split('/')[0]} starts afresh, with 5 classes instead of others"
+    ]
+
+
 def test_a_resumed_run_goes_on_from_its_own_checkpoint(run, resume, first, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(first.path, source)
@@ -85,7 +111,7 @@ def test_what_does_not_fit_is_one_line(run, first, tmp_path):
 def test_a_missing_layer_is_named(tiny_network, first):
     before = [variable.numpy() for variable in tiny_network.weights]
     with pytest.raises(ConfigError, match=r"extra/kernel \[.*\] \(there nothing\)"):
-        start_from(tiny_network, str(first.path))
+        start_from(tiny_network, str(first.path), first.class_names)
     assert all((new.numpy() == old).all() for new, old in zip(tiny_network.weights, before, strict=True))
 
 

@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +78,33 @@ class SweepRunner:
         """A job by its overrides."""
         return _make_job(self.compose(overrides), phase, arm, overrides)
 
-    def jobs(self, phase: str, arm: str, overrides: Sequence[str], seeds: Sequence[int]) -> list[Job]:
-        """Jobs that differ in their seed alone: composed once, which takes a third of a second."""
+    def jobs(
+        self,
+        phase: str,
+        arm: str,
+        overrides: Sequence[str],
+        seeds: Sequence[int],
+        starts: Mapping[int, Job] | None = None,
+    ) -> list[Job]:
+        """Jobs that differ in their seed alone: composed once, which takes a third of a second.
+
+        Args:
+            phase: See `Job`.
+            arm: Whose jobs they are.
+            overrides: Of all of them.
+            seeds: One for each.
+            starts: By seed the jobs whose runs they start from; None: they start from none.
+        """
+        from alexnet_tf.studies.sweep import quoted
+
         composed, found = self._load(overrides), []
         for seed in seeds:
-            composed.seed = seed
-            found.append(_make_job(resolve(composed), phase, arm, [*overrides, f"seed={seed}"]))
+            composed.seed, own = seed, [f"seed={seed}"]
+            if starts is not None:
+                composed.init_from = str(self.folder.run(starts[seed]).path.absolute())
+                own.append(quoted("init_from", composed.init_from))
+            start = starts[seed] if starts else None
+            found.append(_make_job(resolve(composed), phase, arm, [*overrides, *own], start))
         return found
 
     # --------------------------------------------------------------------------------------- the whole sweep
@@ -301,11 +322,13 @@ def _command() -> tuple[str, ...]:
     return tuple(text for text in sys.argv[1:] if override_key(text) not in OWN_OPTIONS)
 
 
-def _make_job(config: Config, phase: str, arm: str, overrides: Sequence[str]) -> Job:
+def _make_job(
+    config: Config, phase: str, arm: str, overrides: Sequence[str], start: Job | None = None
+) -> Job:
     from alexnet_tf.studies.sweep import make_job  # not above: its package takes half a second to import
 
     check_installed(config.model)
-    return make_job(config, arm=arm, phase=phase, overrides=overrides)
+    return make_job(config, arm=arm, phase=phase, overrides=overrides, start=start)
 
 
 def _interruptible(first: Callable[[], None] = lambda: None) -> contextlib.AbstractContextManager[None]:

@@ -66,18 +66,34 @@ class StudySweeper(Sweeper):
     # ----------------------------------------------------------------------------------------- what to run
 
     def _study(self, study: StudyConfig, fixed: list[str]) -> None:
-        """The tuning phase where values are given, then the comparison."""
+        """The runs that arms start from, the tuning phase where values are given, then the comparison."""
+        sources = self._sources(study, fixed)
         chosen: dict[str, list[str]] = {arm: [] for arm in study.arms}
+
+        def compared() -> list[Job]:
+            """Seed by seed, so that an interrupted study has something of every arm."""
+            arms = [
+                self.runner.jobs("train", arm, [*fixed, *own, *chosen[arm]], study.seeds, sources[arm])
+                for arm, own in study.arms.items()
+            ]
+            return [job for jobs in zip(*arms, strict=True) for job in jobs]
+
         # Composed before anything starts: a typing mistake in the last arm must not cost the first one's hours.
-        jobs = self._arm_jobs(study, fixed, chosen)
+        jobs = compared()
         trials = [
             job
             for arm, values in study.tune.values.items()
             for value in values
             for job in self.runner.jobs(
-                "tune", arm, [*fixed, *study.arms[arm], f"{study.tune.key}={value}"], study.tune.seeds
+                "tune",
+                arm,
+                [*fixed, *study.arms[arm], f"{study.tune.key}={value}"],
+                study.tune.seeds,
+                sources[arm],
             )
         ]
+        if started := {job.name: job for own in sources.values() for job in (own or {}).values()}:
+            self.runner.launch(list(started.values()), supersede=True)
         if trials:
             from alexnet_tf.studies import best_value
 
@@ -86,17 +102,19 @@ class StudySweeper(Sweeper):
                 value = best_value(self.runner.folder, arm)
                 chosen[arm] = [f"{study.tune.key}={value}"]
                 Console(highlight=False).print(f"{arm}: {study.tune.key}={value} chosen")
-            jobs = self._arm_jobs(study, fixed, chosen)
+            jobs = compared()
         self.runner.launch(jobs, supersede=True)
         self.runner.evaluate()
 
-    def _arm_jobs(self, study: StudyConfig, fixed: list[str], chosen: dict[str, list[str]]) -> list[Job]:
-        """Seed by seed, so that an interrupted study has something of every arm."""
-        arms = [
-            self.runner.jobs("train", arm, [*fixed, *own, *chosen[arm]], study.seeds)
-            for arm, own in study.arms.items()
-        ]
-        return [job for jobs in zip(*arms, strict=True) for job in jobs]
+    def _sources(self, study: StudyConfig, fixed: list[str]) -> dict[str, dict[int, Job] | None]:
+        """For each arm the jobs that its runs start from, by seed; None where they start from none."""
+        starting = study.pretrain.arms
+        tuned = study.tune.seeds if set(starting) & set(study.tune.values) else []
+        seeds = list(dict.fromkeys([*study.seeds, *tuned])) if starting else []
+        overrides = [*fixed, *study.pretrain.overrides]
+        jobs = self.runner.jobs("pretrain", "source", overrides, seeds) if seeds else []
+        by_seed = {job.seed: job for job in jobs}
+        return {arm: by_seed if arm in starting else None for arm in study.arms}
 
     def _grid_jobs(self, fixed: list[str], grid: list[Override]) -> list[Job]:
         """One job for each combination; the arm is what was typed, but for the seed."""
