@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "studies": {"config", "runs", "processes", "pages"},
     "export": {"config", "runs", "data", "model", "inference"},
     "fidelity": {"config", "data", "model", "training"},
-    "visualize": {"config", "runs", "pages", "data", "model", "inference"},
+    "visualize": {"config", "runs", "pages", "data", "model", "inference", "studies"},
     "bench": {"config", "runs", "processes", "pages", "data", "model", "inference", "evaluation", "training", "studies", "export", "visualize"},
     "cli": {"config", "runs", "processes", "launching", "pages", "data", "model", "inference", "evaluation", "importing", "training", "studies", "export", "fidelity", "visualize", "bench"},
     "__init__": {"config", "inference", "model", "training"},

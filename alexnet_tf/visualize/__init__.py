@@ -1,5 +1,6 @@
-"""Pictures of data, and later of networks."""
+"""Pictures of data, of networks and of what is measured with them."""
 
+from alexnet_tf.visualize.figures import FIGURES, Subjects, draw_figures
 from alexnet_tf.visualize.inspection import contact_sheet, difference_hash, inspect_data
 
-__all__ = ["contact_sheet", "difference_hash", "inspect_data"]
+__all__ = ["FIGURES", "Subjects", "contact_sheet", "difference_hash", "draw_figures", "inspect_data"]
