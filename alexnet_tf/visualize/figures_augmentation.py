@@ -22,7 +22,7 @@ MEAN_COLOUR = [123.675, 116.28, 103.53]
 COLUMNS = 4
 """Panels in a row."""
 DRAWS = 8
-"""Other epochs of the same photograph."""
+"""Other draws for the same photograph."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +110,7 @@ def without_statistics(config: AugmentConfig) -> tuple[AugmentConfig, list[str]]
 
 
 def augmentation(config: Config, photograph: Path | None) -> Picture:
-    """Draw one photograph through the config's operations, and what other epochs make of it.
+    """Draw one photograph through the config's operations, and what other draws make of it.
 
     Args:
         config: Its `augment` and `seed`.
@@ -134,7 +134,7 @@ def augmentation(config: Config, photograph: Path | None) -> Picture:
             _draw_step(ax, index, step, steps[index + 1].cut if index + 1 < len(steps) else None)
         for ax in axes[len(steps) :]:
             ax.set_axis_off()
-        below.suptitle("What the network sees of it in other epochs", fontsize=9, x=0.01, ha="left")
+        below.suptitle("What other draws make of it", fontsize=9, x=0.01, ha="left")
         for ax, step in zip(below.subplots(more, COLUMNS, squeeze=False).ravel(), others, strict=True):
             _show(ax, step.shown)
     order = ", ".join(step.name for step in steps[1:])
