@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "visualize": {"config", "runs", "pages", "data", "model", "inference", "studies"},
     "bench": {"config", "runs", "processes", "pages", "data", "model", "inference", "evaluation", "training", "studies", "export", "visualize"},
     "cli": {"config", "runs", "processes", "launching", "pages", "data", "model", "inference", "evaluation", "importing", "training", "studies", "export", "fidelity", "visualize", "bench"},
-    "__init__": {"config", "inference", "model", "training"},
+    "__init__": {"config", "runs", "inference", "model", "training"},
     "__main__": {"cli"},
 }  # fmt: skip
 WITHOUT_TENSORFLOW = {
