@@ -204,9 +204,9 @@ def _place(blocks: list[Block]) -> list[_Box]:
     """Where the boxes stand, from the left to the right."""
     columns = max(block.columns for block in blocks)
     largest = max(block.shape[0] for block in blocks if block.kind != DENSE)
-    most = max(block.shape[-1] for block in blocks if block.kind in (CONV, POOL))
+    most = max((block.shape[-1] for block in blocks if block.kind in (CONV, POOL)), default=1)
     units = max((block.shape[0] for block in blocks if block.kind == DENSE), default=1)
-    highest = max(block.shape[0] for block in blocks if block.kind in (CONV, POOL))
+    highest = max((block.shape[0] for block in blocks if block.kind in (CONV, POOL)), default=1)
     apart = (1 + SLANT[1]) * SIDE * math.sqrt(highest / largest) + 0.25
     boxes: list[_Box] = []
     for block in blocks:
@@ -275,10 +275,10 @@ def _draw_box(ax: Axes, box: _Box, columns: int) -> None:
         ax.add_patch(Polygon(corners, facecolor=COLOURS[2], edgecolor="black", linewidth=0.6, zorder=3))
         return
     for index, row in enumerate(box.rows):
-        colour = "#999999" if block.kind == IMAGE else COLOURS[index % len(COLOURS)]
+        colour = "#999999" if block.kind == IMAGE else _colour(index)
         _draw_cuboid(ax, box, row, colour, pale=block.kind == POOL)
         if columns > 1 and block.kind != IMAGE:
-            share = f"{block.shape[-1] // columns}"
+            share = f"{block.shape[-1] / columns:g}"
             low = box.target(row)[1] - box.side / 2 - 0.03
             x = box.x + box.thickness / 2
             ax.text(x, low, share, fontsize=TEXT - 0.5, ha="center", va="top", color=GREY)
@@ -300,6 +300,10 @@ def _draw_cuboid(ax: Axes, box: _Box, row: float, colour: str, *, pale: bool) ->
         ax.add_patch(Polygon(corners, facecolor=shade, edgecolor="black", linewidth=0.5, zorder=3))
 
 
+def _colour(column: int) -> str:
+    return COLOURS[column % len(COLOURS)]
+
+
 def _lighter(colour: str, white: float) -> tuple[float, ...]:
     return tuple(channel + (1 - channel) * white for channel in to_rgb(colour))
 
@@ -310,7 +314,7 @@ def _name_columns(ax: Axes, boxes: list[_Box]) -> None:
         above = index < len(first.rows) - 1
         y = first.on_map(row, 1, 1)[1] + 0.05 if above else first.on_map(row, 0, 0)[1] - 0.16
         va = "bottom" if above else "top"
-        ax.text(first.x, y, f"column {index + 1}", fontsize=TEXT + 0.5, color=COLOURS[index], va=va)
+        ax.text(first.x, y, f"column {index + 1}", fontsize=TEXT + 0.5, color=_colour(index), va=va)
 
 
 def _draw_table(ax: Axes, boxes: list[_Box], top: float, left: float) -> None:

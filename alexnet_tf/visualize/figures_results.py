@@ -67,9 +67,8 @@ def compare_augmentations(sweeps: Sequence[Path]) -> tuple[list[Arm], str]:
         )
     groups: dict[str, dict[int, RunResult]] = {}
     for run in runs:
-        groups.setdefault(json.dumps(_operations(configs[str(run.folder.path)])), {}).setdefault(
-            run.seed, run
-        )
+        operations = json.dumps(_operations(configs[str(run.folder.path)]))
+        groups.setdefault(operations, {}).setdefault(run.seed, run)
     if len(groups) < 2:
         raise RunError(
             f"augmentation_effect: expected finished runs of two augmentations or more, {names} has "
@@ -119,6 +118,8 @@ def _labels(arms: list[dict[str, Any]]) -> list[str]:
             said = ", ".join(f"{key}={settings[key]}" for key in settings if key in differing)
             own.append(f"{name} ({said})" if said else name)
         labels.append(" + ".join(own) or "none of them")
+    if len({*labels}) < len(labels):  # the same operations in another order
+        return [", ".join(operations) for operations in arms]
     return labels
 
 

@@ -144,6 +144,14 @@ def test_other_networks_are_drawn_from_their_own_layers(name, expected):
     assert_readable(picture)
 
 
+def test_a_network_without_convolutions_is_drawn_too():
+    stages = [f"~model.stages.conv{index}" for index in range(1, 6)]
+    small = ["model.input_size=16", "model.stages.fc6.units=12", "model.stages.fc7.units=9"]
+    said = words(architecture(config(*stages, *small, "augment=center")))
+    assert {"16×16×3", "12", "9", "1000"} <= {*said}
+    assert "column 1" not in said
+
+
 def test_what_follows_a_pool_stands_with_the_pool():
     tiny = ["model=alexnet_code2012", *(f"model.stages.fc{i}.units=8" for i in (6, 7))]
     blocks = {block.name: block.then for block in blocks_of(build_for_figure(config(*tiny)))}
@@ -382,6 +390,12 @@ def test_sweeps_are_joined_and_settings_tell_arms_apart(tmp_path):
     ]
     assert arms[2].validation == pytest.approx({0: 46, 1: 49})
     assert arms[3].validation == pytest.approx({0: 45, 1: 48})
+
+
+def test_another_order_of_the_same_operations_is_another_arm(tmp_path):
+    orders = {"[pad_crop,subtract_mean,scale]": (1.0, 2.0), "[subtract_mean,pad_crop,scale]": (3.0, 4.0)}
+    arms, _ = compare_augmentations([make_sweep(tmp_path, orders)])
+    assert [arm.label for arm in arms] == [order[1:-1].replace(",", ", ") for order in orders]
 
 
 def test_the_picture_of_the_effect_says_the_numbers(tmp_path):
