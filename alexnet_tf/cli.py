@@ -366,6 +366,49 @@ def visualize(
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
+def figures(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]... [KEY=VALUE]...", help="Default: all.", show_default=False),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the PNG and SVG files.")] = Path("figures"),
+    run: Annotated[
+        list[Path] | None, typer.Option(help="For convergence: a run; repeatable.", show_default=False)
+    ] = None,
+    sweep: Annotated[
+        list[Path] | None,
+        typer.Option(help="For augmentation_effect: a sweep or study; repeatable.", show_default=False),
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="For augmentation: a photograph; default: one of scikit-learn's.")
+    ] = None,
+) -> None:
+    """Draw explanatory figures from the code and from runs: architecture, activations, dropout, augmentation, ...
+
+    Keys such as model=alexnet_owt or augment=code2012 say of which network and augmentation.
+    """
+    from alexnet_tf.config import compose
+    from alexnet_tf.runs import SweepFolder
+
+    chosen = [text for text in names or [] if "=" not in text]
+    # The first seed whose draw mirrors the photograph.
+    defaults = ["data=imagenet2012", "model=alexnet", "seed=1"]
+    config = compose([*defaults, *(text for text in names or [] if "=" in text)])
+    _check_runs(*run or [])
+    for folder in sweep or []:
+        SweepFolder.open(folder)
+    _import_tensorflow()
+    from alexnet_tf.visualize import Subjects, draw_figures
+
+    subjects = Subjects(config=config, photograph=image, runs=run or [], sweeps=sweep or [])
+    pictures, missing = draw_figures(chosen, subjects)
+    for picture in pictures:
+        print(*picture.save(out))
+    for name, option in missing.items():
+        print(f"{name}: left out, needs {option}")
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
 def bench(
     what: Annotated[
         str,

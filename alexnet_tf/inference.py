@@ -1,6 +1,7 @@
 """A finished run as something to use: its model, its preprocessing, its predictions."""
 
 import logging
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,13 +25,31 @@ class Run(RunFolder):
     """A run folder with what needs TensorFlow.
 
     Example:
-        >>> run = load_run("runs/my_run")
-        >>> run.metrics().tail()
-        >>> run.predict(images)
+        >>> import alexnet_tf as at
+        >>> run = at.load_run("runs/relu")
+        >>> run
+        Run('runs/relu', finished, step 3, best validation error ... %)
+        >>> run.config.model.activation
+        <Activation.relu: 'relu'>
+        >>> run.metrics()[["epoch", "step", "split"]]
+           epoch  step       split
+        0      1     3       train
+        1      1     3  validation
+        >>> run.model().output_shape
+        (None, 10)
+        >>> import numpy as np
+        >>> images = np.zeros((2, 8, 8, 1), np.uint8)
+        >>> run.predict(images).shape
+        (2, 10)
+        >>> run.class_names[:3]
+        ['0', '1', '2']
     """
 
     def __repr__(self) -> str:
-        status = self.status()
+        try:
+            status = self.status()
+        except RunError:  # to look at a run must not fail
+            return f"Run({str(self.path)!r}, {runs.STATUS} is damaged)"
         best = status.get("best_error")
         error = f", best validation error {100 * best:.1f} %" if best is not None else ""
         return f"Run({str(self.path)!r}, {status['state']}, step {status.get('step', 0)}{error})"
@@ -191,10 +210,15 @@ def _differing(names: list[str], others: list[str], most: int = 5) -> str:
     return f"[{', '.join([*found[:most], *more])}] of {len(names)}"
 
 
-def load_run(path: str | Path) -> Run:
-    """The run in a folder.
+def load_run(path: str | os.PathLike[str]) -> Run:
+    """The run in a folder, finished or not.
+
+    Example:
+        >>> import alexnet_tf as at
+        >>> at.load_run("runs/relu").name
+        'relu'
 
     Raises:
-        RunError: If there is none.
+        WrongPathError: If there is none; a `RunError`.
     """
     return Run(RunFolder.open(path).path)

@@ -29,10 +29,10 @@ MAY_IMPORT = {
     "export": {"config", "runs", "data", "model", "inference"},
     "prediction": {"config", "runs", "pages", "data", "inference", "export"},
     "fidelity": {"config", "data", "model", "training"},
-    "visualize": {"config", "runs", "pages", "data", "model", "inference", "evaluation", "training"},  # confusions; checkpoints
-    "bench": {"config", "runs", "processes", "pages", "data", "model", "inference", "evaluation", "training", "studies", "export", "visualize"},
+    "visualize": {"config", "runs", "pages", "data", "model", "inference", "evaluation", "training", "studies"},
     "cli": {"config", "runs", "processes", "launching", "pages", "data", "model", "inference", "evaluation", "importing", "training", "studies", "export", "prediction", "fidelity", "visualize", "bench", "features"},
-    "__init__": {"config", "inference", "model", "training"},
+    "__init__": {"config", "inference", "model", "training", "runs"},
+    "bench": {"config", "runs", "processes", "pages", "data", "model", "inference", "evaluation", "training", "studies", "export", "visualize"},
     "__main__": {"cli"},
 }  # fmt: skip
 WITHOUT_TENSORFLOW = {

@@ -48,6 +48,16 @@ def register_schemas() -> None:
 def compose(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> schema.Config:
     """Compose `conf/config.yaml` with overrides in Hydra's syntax and check the result.
 
+    Example:
+        >>> import alexnet_tf as at
+        >>> config = at.compose(["data=cifar10", "model=cifar_quick", "optimizer.lr=0.1"])
+        >>> config.augment.order
+        ['pad_crop', 'flip', 'subtract_mean', 'scale']
+        >>> at.compose(["model=alexnt"])
+        Traceback (most recent call last):
+        ...
+        alexnet_tf.config.checks.ConfigError: model=alexnt: no such choice. Expected one of: alexnet, ...
+
     Args:
         overrides: Such as `["model=cifar_quick", "optimizer.lr=0.1"]`.
         config_dir: A folder with configs of your own, searched besides the package's.

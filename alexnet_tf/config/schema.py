@@ -848,6 +848,24 @@ class Config:
     init_from: str | None = None
     """A finished run whose weights are the first ones, for fine-tuning; null: those of `model.init`."""
 
+    def __repr__(self) -> str:
+        """What one wants to know first, by its keys; `config.to_yaml` gives all of it."""
+        length = "steps" if self.training.steps else "epochs"
+        shown: list[tuple[str, Any, str]] = [
+            ("data", self.data, "name"),
+            ("model", self.model, "name"),
+            ("model", self.model, "activation"),  # not every kind of network has one
+            ("augment", self.augment, "order"),
+            ("optimizer", self.optimizer, "name"),
+            ("optimizer", self.optimizer, "lr"),
+            ("schedule", self.schedule, "name"),
+            ("training", self.training, length),
+            ("training", self.training, "batch_size"),
+            ("study", self.study, "name"),
+        ]
+        values = [f"{group}.{key}={getattr(part, key)}" for group, part, key in shown if hasattr(part, key)]
+        return f"Config({', '.join([*values, f'seed={self.seed}'])})"
+
 
 SCHEMAS: dict[tuple[str | None, str], Any] = {
     (None, "schema"): Config,

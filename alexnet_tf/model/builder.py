@@ -68,7 +68,12 @@ def build_model(
     """Builds a named network of `conf/model/`.
 
     Example:
-    >>> model = build_model("alexnet", num_classes=10, activation="tanh", stages={"fc6": {"dropout": 0.0}})
+        >>> import alexnet_tf as at
+        >>> model = at.build_model("cifar_quick", num_classes=10, activation="tanh", stages={"conv1": {"units": 16}})
+        >>> model.input_shape, model.output_shape
+        ((None, 32, 32, 3), (None, 10))
+        >>> tuple(model.get_layer("conv1").kernel.shape)
+        (5, 5, 3, 16)
 
     Args:
         name: Such as `alexnet`, `alexnet_small` or `cifar_quick`.

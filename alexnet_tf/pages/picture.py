@@ -43,6 +43,7 @@ class Picture:
     alt: str
     caption: str
     photographs: bool = False
+    dpi: int = 144
 
     def uri(self) -> str:
         """The figure as the address of an image: vectors, or pixels of photographs."""
@@ -54,7 +55,7 @@ class Picture:
         return self._render("svg", {"Date": None, "Creator": None})
 
     def png(self) -> bytes:
-        """The figure as PNG at 144 dots per inch."""
+        """The figure as PNG at `dpi` dots per inch."""
         return self._render("png", {"Software": None})
 
     def save(self, folder: Path) -> list[Path]:
@@ -79,6 +80,11 @@ class Picture:
         with mpl.rc_context(STYLE), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name may be in any script
             self.figure.savefig(
-                stream, format=kind, dpi=144, bbox_inches="tight", pad_inches=0.1, metadata=dict(metadata)
+                stream,
+                format=kind,
+                dpi=self.dpi,
+                bbox_inches="tight",
+                pad_inches=0.1,
+                metadata=dict(metadata),
             )
         return stream.getvalue()

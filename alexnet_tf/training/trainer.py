@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from alexnet_tf import data, model, runs
-from alexnet_tf.config import Config, ConfigError, check_installed, from_run, to_yaml
+from alexnet_tf.config import Config, ConfigError, check_installed, compose, from_run, to_yaml
 from alexnet_tf.config.schema import ClassicalConfig, Precision
 from alexnet_tf.evaluation import Evaluator
 from alexnet_tf.inference import Run
@@ -63,15 +63,27 @@ RESUMABLE = (
 
 
 def train(
-    config: Config, *, callbacks: Sequence[keras.callbacks.Callback] = (), overrides: Sequence[str] = ()
+    config: Config | Sequence[str],
+    *,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    overrides: Sequence[str] = (),
 ) -> Run:
-    """Train what a config describes and leave a run folder.
+    """Train what a config or a list of overrides describes and leave a run folder.
+
+    Example:
+        >>> import alexnet_tf as at
+        >>> small = ["model=digits_quick", "data.train_examples=96", "training.batch_size=32", "training.epochs=1"]
+        >>> at.train([*small, "training.progress=none", "run_dir=runs/relu"])
+        Run('runs/relu', finished, step 3, best validation error ... %)
+        >>> at.train(at.compose([*small, "training.progress=none", "run_dir=runs/tanh", "model.activation=tanh"]))
+        Run('runs/tanh', finished, step 3, best validation error ... %)
 
     Args:
-        config: As `compose` gives it. With `resume` set, the run of that folder goes on with its own config.
+        config: As `compose` gives it, or what it takes: overrides such as `["data=digits", "training.epochs=5"]`, which
+            are then kept with the run too. With `resume` set, the run of that folder goes on with its own config.
         callbacks: Keras callbacks of your own, for a network, in every worker; batch logs are refreshed at most five
             times a second.
-        overrides: What was typed, to be kept with the run. On a resume the rest of `config` does not count: what is
+        overrides: Beside a `Config`, what was typed, to be kept with the run. On a resume the rest of `config` does not count: what is
             to change in the run's own config stands here, such as `["training.epochs=20"]`.
 
     Returns:
@@ -83,6 +95,13 @@ def train(
         DataError: If the data is not there or not readable.
         Stopped: If SIGINT or SIGTERM came; the state is saved.
     """
+    if not isinstance(config, Config):
+        if overrides:
+            raise ConfigError(
+                f"overrides={overrides!r}: expected with a Config alone, came beside {config!r}"
+            )
+        overrides = config
+        config = compose(overrides)
     if config.study is not None:
         raise ConfigError(
             f"study.name={config.study.name}: a study is a sweep, came to one run; use the command with hydra.mode=MULTIRUN"
