@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from alexnet_tf.pages import COLOURS, WIDTH, Picture
-from alexnet_tf.visualize.drawing import bare, draw_image, drawn, framed, grid, short
+from alexnet_tf.visualize.drawing import TITLE, bare, draw_image, drawn, framed, grid, short
 
 RIGHT, WRONG = COLOURS[2], COLOURS[1]
 MAPS = "viridis"
@@ -89,7 +89,7 @@ def layer_picture(pixels: np.ndarray, name: str, values: np.ndarray, columns: in
     units = maps.shape[-1] // columns
     across = int(np.ceil(np.sqrt(units * 1.5)))
     rows = -(-units // across)
-    figure, axes = grid(columns + 1, 1, WIDTH, rows / across, hspace=0.35 / max(1, rows / across * 4))
+    figure, axes = grid(columns + 1, 1, WIDTH, rows / across + TITLE / WIDTH)
     draw_image(axes[0, 0], pixels)
     axes[0, 0].set_title(title, fontsize=10)
     for block in range(columns):

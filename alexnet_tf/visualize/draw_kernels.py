@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from alexnet_tf.pages import COLOURS, GREY, WIDTH, Picture
-from alexnet_tf.visualize.drawing import draw_image, drawn, grid, tiled
+from alexnet_tf.visualize.drawing import TITLE, draw_image, drawn, grid, tiled
 from alexnet_tf.visualize.kernels import Specialisation
 
 ACROSS = {1: 8, 2: 16}
@@ -28,7 +28,7 @@ def kernels_picture(images: np.ndarray, columns: int, layer: str, colour: np.nda
     each = filters // columns
     across = ACROSS[1] if each <= 32 else ACROSS[2]
     rows = -(-each // across)
-    figure, axes = grid(columns, 1, WIDTH, rows / across, hspace=0.5 / max(rows, 2))
+    figure, axes = grid(columns, 1, WIDTH, rows / across + TITLE / WIDTH)
     for column, block in enumerate(np.split(images, columns)):
         ax = axes[column, 0]
         draw_image(ax, tiled(block, across), interpolation="nearest")

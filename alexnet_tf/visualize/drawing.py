@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 from alexnet_tf.pages import STYLE
 
+TITLE = 0.36
+"""Inches that a title above an image takes."""
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -26,10 +26,10 @@ def kernel_gradients(
         model: Images to logits.
         images: `[N, H, W, C]`, preprocessed.
         labels: int32 `[N]`.
-        rows: Images at once; the sum of the parts does not depend on it but for rounding.
+        rows: Images at once; what they add up to depends on it by rounding alone.
     """
     kernels = [layer.kernel for layer in weighted_layers(model)]
-    sums = [np.zeros(kernel.shape) for kernel in kernels]
+    sums = [np.zeros(kernel.shape, np.float32) for kernel in kernels]
     for start in range(0, len(labels), rows):
         part = slice(start, start + rows)
         with tf.GradientTape() as tape:
