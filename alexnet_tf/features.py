@@ -85,6 +85,15 @@ class Extraction:
                 raise known from error
             raise
 
+    def check_preprocessing(self) -> None:
+        """Raise `ConfigError` where the run's statistics do not fit the operations, such as a mean image of other size."""
+        try:
+            self._batches("train", 1)
+        except (ConfigError, data.DataError):
+            raise
+        except ValueError as error:
+            raise ConfigError(f"{self.run.path}: {' '.join(str(error).split())}") from error
+
     def _batches(self, split: str, batch_size: int) -> tf.data.Dataset:
         statistics = self.run.statistics()
         return data.eval_batches(self.source, split, self.config.augment, statistics, batch_size=batch_size)
@@ -116,7 +125,9 @@ def prepare_extraction(run: Run, overrides: Sequence[str] = (), layer: str | Non
             f"data.channels={source.channels}: expected {config.model.input_channels}, as {run.path} was trained with"
         )
     flat = keras.Model(network.inputs[0], keras.layers.Flatten(dtype=output.dtype)(output))
-    return Extraction(run, config, source, layer, flat)
+    extraction = Extraction(run, config, source, layer, flat)
+    extraction.check_preprocessing()
+    return extraction
 
 
 def _with_overrides(config: Config, overrides: Sequence[str]) -> Config:

@@ -137,11 +137,16 @@ def test_other_images_and_another_preprocessing(run, tmp_path):
     other = ["data=folder", f"data.dir={tmp_path}", "data.channels=1", "data.validation_fraction=0.2"]
     with pytest.raises(ConfigError, match="vary in size and are never cropped"):
         prepare_extraction(run, other)
+    larger = ["augment.resize.size=20", "augment.order=[resize,subtract_mean,random_crop,scale]"]
     square = ["augment.resize.keep_aspect=false"]
     extraction = prepare_extraction(run, [*other, *square], "conv1")
     assert extraction.source.class_names == ["ant", "bee"]
     assert (extraction.total, extraction.width) == (10, 8 * 8 * 32)
     assert sum(len(block.ids) for block in extraction.blocks(3)) == 10
+    with pytest.raises(
+        ConfigError, match=r"augment.subtract_mean has values of shape \(16, 16, 1\), the image"
+    ):
+        prepare_extraction(run, [*other, *square, *larger])
     with pytest.raises(ConfigError, match=r"data.channels=3: expected 1, as .*run was trained with"):
         prepare_extraction(run, ["data.channels=3"])
 
