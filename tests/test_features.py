@@ -184,6 +184,7 @@ def test_what_cannot_be_written_leaves_nothing(run, tmp_path):
         prepare_extraction(run, ["data.train_examples=99999"])
 
 
+@pytest.mark.slow
 def test_the_command(run, alexnet):
     done = alexnet(
         "features", str(run.path), "data.classes=[3,5]", "data.train_examples=100", "--layer", "conv2"

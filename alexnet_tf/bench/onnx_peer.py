@@ -16,13 +16,14 @@ from alexnet_tf.training.trainer import DTYPES
 def inference(config: Config, threads: int) -> Subject:
     """The logits of a batch."""
     network = model.build(config.model, dtype=DTYPES[config.training.precision], seed=config.seed)
+    images = made_up_batch(config)[0]
+    network(images[:1])  # Keras exports what has been called
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "model.onnx")
         network.export(path, format="onnx", verbose=False)
         session = onnxruntime.InferenceSession(path, options)
-    images = made_up_batch(config)[0]
     feed: dict[str, Any] = {session.get_inputs()[0].name: images}
 
     def run(repetitions: int) -> None:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from alexnet_tf.config.checks import ConfigError, check_augment_order, view_crop
 from alexnet_tf.config.schema import AugmentConfig
-from alexnet_tf.data.augment import OPS, Apply
+from alexnet_tf.data.augment import OPS, Apply, Op
 from alexnet_tf.data.geometry import KERNELS, crop_at, crop_views, resize_window, shorter_lengths
 
 if TYPE_CHECKING:
@@ -95,6 +95,32 @@ def make_preprocessing(
     return Preprocessing(per_example if cut else None, per_batch)
 
 
+def _fusible(
+    active: list[tuple[str, Any]], statistics: "Statistics | None", training: bool
+) -> list[tuple[Op, Any]]:
+    """What follows a resize at the start up to the last crop, where nothing else stands between; else nothing."""
+    methods = (*KERNELS, "area") if training else KERNELS
+    if not active or active[0][0] != "resize" or active[0][1].method not in methods:
+        return []
+    resize = active[0][1]
+    run, size = [], resize.size
+    frame = None if resize.keep_aspect else (size, size)  # of all images at this place, where they have one
+    mean = None if statistics is None else statistics.mean_image
+    for name, config in active[1:]:
+        op = OPS[name]
+        if op.elementwise:
+            if mean is not None and op.needs_statistics(config) and mean.shape[:2] != frame:
+                break
+        elif op.place is None or config.size > size:
+            break
+        else:
+            size, frame = config.size, (config.size, config.size)
+        run.append((op, config))
+    while run and run[-1][0].place is None:
+        run.pop()
+    return run
+
+
 def _fused(
     active: list[tuple[str, Any]], statistics: "Statistics | None", training: bool
 ) -> tuple[Apply, int] | None:
@@ -103,21 +129,10 @@ def _fused(
     It resizes only what is cut out. What treats every pixel alike, before the last cut, comes after it then, and sees of
     the mean image what is cut out of the image. None if the first operations are others.
     """
-    methods = (*KERNELS, "area") if training else KERNELS
-    if not active or active[0][0] != "resize" or active[0][1].method not in methods:
-        return None
-    resize = active[0][1]
-    run, size = [], resize.size
-    for name, config in active[1:]:
-        op = OPS[name]
-        if not op.elementwise and (op.place is None or config.size > size):
-            break
-        size = size if op.elementwise else config.size
-        run.append((op, config))
-    while run and run[-1][0].place is None:
-        run.pop()
+    run = _fusible(active, statistics, training)
     if not run:
         return None
+    resize, size = active[0][1], run[-1][1].size
 
     def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         lengths = shorter_lengths(image, resize.size) if resize.keep_aspect else (resize.size, resize.size)

@@ -74,7 +74,7 @@ def write_card(
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # Markdown
+        autoescape=True,  # who shows Markdown shows HTML in it
     )
     template = environment.get_template("model_card.md.j2")
     write_text(folder / README, template.render(card=card, percent=_percent, operations=_operations))

@@ -82,7 +82,7 @@ class LocalResponseNormalization(EnergyNormalization):
             self.k,
             self.weight_over(self.size),
             self.beta,
-            training=training,
+            training=training and self.trainable,
         )
         return tf.reshape(normalized, tf.shape(inputs))
 

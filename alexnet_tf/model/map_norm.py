@@ -71,7 +71,7 @@ class WithinMapNormalization(EnergyNormalization):
             self.k,
             self.weight_over(self.size**2),
             self.beta,
-            training=training,
+            training=training and self.trainable,
         )
 
 

@@ -42,6 +42,7 @@ def test_every_contender_can_be_made(name, tmp_path):
             assert callable(getattr(importlib.import_module(module), function))
 
 
+@pytest.mark.slow
 def test_step():
     found = run_bench("step", SMALL, only=["update", "Keras fit"], **QUICK)
     by_name = {each.contender.name: each for each in found.measurements}

@@ -112,6 +112,7 @@ def test_visible_gpus(monkeypatch, value, expected):
 # ------------------------------------------------------------------------------------------ really launched
 
 
+@pytest.mark.slow
 def test_joblib_runs_jobs_beside_each_other(alexnet, tmp_path):
     plugin("hydra_joblib_launcher")
     # Long enough for the second to start, however slow the machine, before the first has ended.

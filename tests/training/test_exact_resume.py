@@ -25,6 +25,7 @@ def campaign(folder, kills, kind):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_three_kills_leave_no_trace(tmp_path):
     report = campaign(tmp_path, 3, "digits")

@@ -199,6 +199,7 @@ def test_what_is_no_finished_network(tmp_path):
         visualize_run(load_run(folder.path), parse_look([]))
 
 
+@pytest.mark.slow
 def test_the_command(alexnet, run, tmp_path):
     result = alexnet("visualize", str(run.path), "what=columns,kernels", "--out", "page")
     assert result.returncode == 0, result.stderr
