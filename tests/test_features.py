@@ -96,6 +96,7 @@ def test_parquet_holds_the_same(run, written, tmp_path):
         np.testing.assert_array_equal(frame["class_name"], found["class_names"][found["labels"]])
 
 
+@pytest.mark.slow
 def test_the_classifier_is_chosen_by_training_examples_alone(written):
     _, path, probe = written
     with np.load(path) as found:

@@ -16,7 +16,7 @@ from alexnet_tf.inference import Run
 from alexnet_tf.runs import RunError
 
 NEEDS = {"litert": ["ai_edge_litert"], "onnx": ["tf2onnx", "onnxruntime"]}
-QUICK = (("litert", "int8"), ("onnx", "none"))
+QUICK = (("litert", "none"), ("onnx", "none"))
 QUANTIZED = [
     pytest.param(kind, quantize, marks=() if (kind, quantize) in QUICK else pytest.mark.slow)
     for kind in ("litert", "onnx")

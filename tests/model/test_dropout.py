@@ -159,6 +159,7 @@ print("".join(str(int(kept)) for kept in np.concatenate(step(tf.constant(3))).ra
 """
 
 
+@pytest.mark.slow
 def test_mirrored_replicas_take_their_own_rows():
     run = subprocess.run(
         [sys.executable, "-c", MIRRORED], capture_output=True, text=True, check=False, timeout=120

@@ -496,6 +496,7 @@ def test_what_is_no_run_or_sweep(tmp_path):
         draw_figures(["augmentation_effect"], Subjects(config=config(), sweeps=[tmp_path]))
 
 
+@pytest.mark.slow
 def test_the_command_writes_png_and_svg(alexnet, tmp_path):
     done = alexnet("figures", "ilsvrc", "activations", "ilsvrc")
     assert done.returncode == 0, done.stderr
