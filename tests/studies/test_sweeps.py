@@ -138,6 +138,7 @@ def test_a_run_is_no_place_for_a_sweep(alexnet, tmp_path):
     assert result.stderr == "alexnet: run_dir=run: expected a new folder or a sweep, came a run\n"
 
 
+@pytest.mark.slow
 def test_a_study_tunes_compares_and_reports(tmp_path, alexnet):
     result = alexnet(
         "train",

@@ -162,6 +162,7 @@ def test_a_full_disk_is_one_line_and_the_run_can_go_on(run, resume, tmp_path, fi
 
 
 @pytest.mark.usefixtures("room_at_the_end")
+@pytest.mark.slow
 def test_a_model_that_cannot_be_written_leaves_none(run, resume, tmp_path):
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(
