@@ -4,7 +4,6 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import tensorflow as tf
 
 from alexnet_tf import data
 from alexnet_tf.classical import LinearSVM, fit_best_svm
-from alexnet_tf.config import Config, ConfigError, compose, from_dict, override_key, to_dict
+from alexnet_tf.config import Config, ConfigError, check_table_file, compose, from_dict, override_key, to_dict
 from alexnet_tf.evaluation import wilson
 from alexnet_tf.inference import Run
 from alexnet_tf.model import end_of, part_names
@@ -71,7 +70,7 @@ class Extraction:
             DataError: If an image cannot be read.
         """
         step = tf.function(lambda images: self.network(images, training=False), reduce_retracing=True)
-        try:
+        with data.explained(self.source):
             for name, split in self.source.splits.items():
                 ids = np.arange(split.num_examples) if split.ids is None else split.ids
                 begin = 0
@@ -80,10 +79,6 @@ class Extraction:
                     rows = step(images).numpy()[:count].astype(np.float32)
                     yield Block(name, rows, labels.numpy()[:count], ids[begin : begin + count])
                     begin += count
-        except tf.errors.OpError as error:
-            if known := data.explain_error(error, self.source):
-                raise known from error
-            raise
 
     def check_preprocessing(self) -> None:
         """Raise `ConfigError` where the run's statistics do not fit the operations, such as a mean image of other size."""
@@ -155,10 +150,7 @@ def _with_overrides(config: Config, overrides: Sequence[str]) -> Config:
 
 def check_out(out: Path) -> None:
     """Raise `ConfigError` for a name that ends otherwise than the kinds of files, or a package that is missing."""
-    if out.suffix not in WRITERS:
-        raise ConfigError(f"--out {out}: expected a name that ends in {' or '.join(WRITERS)}")
-    if out.suffix == ".parquet" and find_spec("pyarrow") is None:
-        raise ConfigError(f"--out {out}: needs the package pyarrow; install alexnet_tf[sweep]")
+    check_table_file("--out", out, WRITERS)
 
 
 def write_features(

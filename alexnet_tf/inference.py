@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -177,12 +178,30 @@ def log_probabilities(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
     Returns:
         float64 `[N, classes]`.
     """
-    if len(images.shape) == 4:
+
+    def one_view(images: tf.Tensor) -> tf.Tensor:
         return tf.nn.log_softmax(tf.cast(model(images, training=False), tf.float64))
-    views = images.shape[1]
-    rows = log_probabilities(model, tf.reshape(images, [-1, *images.shape[2:]]))
-    rows = tf.reshape(rows, [-1, views, rows.shape[-1]])
-    return tf.reduce_logsumexp(rows, axis=1) - tf.math.log(tf.cast(views, tf.float64))
+
+    def log_mean(rows: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_logsumexp(rows, axis=1) - tf.math.log(tf.cast(rows.shape[1], tf.float64))
+
+    return over_views(one_view, images, log_mean)
+
+
+def over_views(
+    answer: Callable[[tf.Tensor], tf.Tensor], images: tf.Tensor, mean: Callable[[tf.Tensor], tf.Tensor]
+) -> tf.Tensor:
+    """Answers to images, averaged over the views of each where it has several.
+
+    Args:
+        answer: From `[N, S, S, C]` to `[N, classes]`.
+        images: `[N, S, S, C]`, or `[N, views, S, S, C]`.
+        mean: From `[N, views, classes]` to `[N, classes]`.
+    """
+    if len(images.shape) == 4:
+        return answer(images)
+    rows = answer(tf.reshape(images, [-1, *images.shape[2:]]))
+    return mean(tf.reshape(rows, [-1, images.shape[1], rows.shape[-1]]))
 
 
 def class_labels(run: Run, outputs: int) -> list[str]:

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "importing": {"config", "runs", "data", "model", "inference"},
     "pages": {"runs"},
     "studies": {"config", "runs", "processes", "pages"},
-    "export": {"config", "runs", "data", "model", "inference"},
+    "export": {"config", "runs", "pages", "data", "model", "inference"},
     "prediction": {"config", "runs", "pages", "data", "inference", "export"},
     "fidelity": {"config", "data", "model", "training"},
     "visualize": {"config", "runs", "pages", "data", "model", "inference", "evaluation", "training", "studies"},

@@ -6,7 +6,9 @@ from alexnet_tf.config.checks import (
     ConfigError,
     check_installed,
     check_replicas,
+    check_table_file,
     checkpoint_interval,
+    require_package,
     view_crop,
 )
 from alexnet_tf.config.compose import (
@@ -38,6 +40,7 @@ __all__ = [
     "check_export",
     "check_installed",
     "check_replicas",
+    "check_table_file",
     "checkpoint_interval",
     "compose",
     "compose_model",
@@ -48,6 +51,7 @@ __all__ = [
     "is_compose_error",
     "override_key",
     "register_schemas",
+    "require_package",
     "resolve",
     "to_dict",
     "to_yaml",

@@ -3,8 +3,9 @@
 import importlib.util
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from alexnet_tf.config.schema import (
@@ -314,10 +315,22 @@ def check_installed(model: ModelConfig) -> None:
 
     Apart from `check`, because a config can be read and reported without what it would need to be trained.
     """
-    if isinstance(model, HogConfig) and importlib.util.find_spec("skimage") is None:
-        raise ConfigError(
-            f"model={model.name}: needs the package scikit-image; install alexnet_tf[classical]"
-        )
+    if isinstance(model, HogConfig):
+        require_package(f"model={model.name}", "skimage", "classical", "scikit-image")
+
+
+def require_package(choice: str, module: str, extra: str, package: str | None = None) -> None:
+    """Raise `ConfigError` for a choice whose package (by default called as its module) is not installed."""
+    if importlib.util.find_spec(module) is None:
+        raise ConfigError(f"{choice}: needs the package {package or module}; install alexnet_tf[{extra}]")
+
+
+def check_table_file(key: str, file: Path, endings: Iterable[str]) -> None:
+    """Raise `ConfigError` for a name that ends otherwise, or in `.parquet` where its package is missing."""
+    if file.suffix not in endings:
+        raise ConfigError(f"{key} {file}: expected a name that ends in {' or '.join(endings)}")
+    if file.suffix == ".parquet":
+        require_package(f"{key} {file}", "pyarrow", "sweep")
 
 
 def _check_classical(model: ClassicalConfig) -> None:

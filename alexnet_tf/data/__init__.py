@@ -2,7 +2,7 @@
 
 from alexnet_tf.data.augment import OPS
 from alexnet_tf.data.conversion import Recipe
-from alexnet_tf.data.folder import explain_error
+from alexnet_tf.data.folder import explain_error, explained
 from alexnet_tf.data.pipeline import (
     WHOLE,
     Share,
@@ -41,6 +41,7 @@ __all__ = [
     "epoch_ids",
     "eval_batches",
     "explain_error",
+    "explained",
     "load_source",
     "make_plan",
     "make_preprocessing",

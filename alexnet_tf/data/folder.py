@@ -1,10 +1,11 @@
 """A user's own images in class folders, with or without train and validation folders around them."""
 
+import contextlib
 import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,17 @@ def _list_folder(config: DataConfig) -> tuple[Path, list[str], dict[str, dict[st
     for name, classes in listed.items():
         _check_classes(name, folders[name], sorted(classes), sorted(class_names))
     return root, class_names, listed
+
+
+@contextlib.contextmanager
+def explained(source: DataSource) -> Iterator[None]:
+    """Within it, an error of TensorFlow's that `explain_error` can name is raised as that."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if known := explain_error(error, source):
+            raise known from error
+        raise
 
 
 def explain_error(error: BaseException, source: DataSource) -> DataError | None:

@@ -27,6 +27,13 @@ class Split:
     ids: np.ndarray | None
     start: int = 0
 
+    def spread(self, most: int) -> np.ndarray:
+        """Places (int64, from 0) of at most so many examples, evenly spread; the first ones of a streamed split."""
+        count = min(most, self.num_examples)
+        if self.ids is None:
+            return np.arange(count)
+        return np.linspace(0, self.num_examples - 1, count).astype(np.int64)
+
 
 @dataclass(frozen=True, eq=False)
 class ShippedStatistics:

@@ -153,18 +153,13 @@ def measure(task: Task, *, keep: bool = False) -> tuple[Evaluation, np.ndarray, 
     counts, kept = Counts.of(task.outputs), [(np.zeros([0, task.outputs], np.float32), np.zeros(0, np.int32))]
     parent = task.run.path / FOLDER
     with new_results(parent) as folder:
-        try:
-            # The bar is ended here and not where batches are drawn: that generator outlives an error, and a bar that
-            # is taken away after the error's line takes the line with it.
-            with _bar(task.settings) as bar:
-                for rows, labels in _outputs(task, bar):
-                    counts.add(rows, labels)
-                    if keep:
-                        kept.append((rows.astype(np.float32), labels))
-        except tf.errors.OpError as error:
-            if known := data.explain_error(error, task.source):
-                raise known from error
-            raise
+        # The bar is ended here and not where batches are drawn: that generator outlives an error, and a bar that
+        # is taken away after the error's line takes the line with it.
+        with data.explained(task.source), _bar(task.settings) as bar:
+            for rows, labels in _outputs(task, bar):
+                counts.add(rows, labels)
+                if keep:
+                    kept.append((rows.astype(np.float32), labels))
         names = class_labels(task.run, task.outputs)
         with runs.locked(parent, "another process is adding an evaluation", wait=SECONDS_TO_WAIT):
             path = next_path(parent, task.settings.split, task.settings.views)

@@ -6,8 +6,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from alexnet_tf import runs
 from alexnet_tf.config import override_key, to_dict
 from alexnet_tf.data.preprocessing import active_ops
@@ -15,6 +13,7 @@ from alexnet_tf.export.comparison import Comparison, Reference
 from alexnet_tf.export.frame import RESIZES
 from alexnet_tf.export.job import Job
 from alexnet_tf.export.served import TOP
+from alexnet_tf.pages import load_template
 from alexnet_tf.runs import RunError, write_json, write_text
 
 README = "README.md"
@@ -68,15 +67,7 @@ def write_card(
         "config": _without_places(to_dict(job.run.config)),
         "versions": {name: version(name) for name in ("alexnet_tf", "tensorflow", "keras", "numpy")},
     }
-    environment = Environment(
-        loader=PackageLoader("alexnet_tf.export"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=True,  # who shows Markdown shows HTML in it
-    )
-    template = environment.get_template("model_card.md.j2")
+    template = load_template("alexnet_tf.export", "model_card.md.j2")
     write_text(folder / README, template.render(card=card, percent=_percent, operations=_operations))
     write_json(folder / FACTS, card)
 

@@ -7,12 +7,13 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.config import ConfigError, view_crop
+from alexnet_tf.config.checks import CROPS
 from alexnet_tf.config.schema import AugmentConfig
 from alexnet_tf.data import Statistics, preprocess_images
 from alexnet_tf.data.preprocessing import active_ops
 
 RESIZES = ("resize", "random_resized_crop")
-GEOMETRY = (*RESIZES, "center_crop", "random_crop", "pad_crop")
+GEOMETRY = ("resize", *CROPS)
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-import tensorflow as tf
 
-from alexnet_tf.data import DataSource, explain_error, raw_examples
+from alexnet_tf.data import DataSource, explained, raw_examples
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,8 @@ def read_pictures(source: DataSource, split_name: str, most: int) -> Pictures:
         UnreadableImageError: If an image is damaged.
     """
     split = source.split(split_name)
-    count = min(most, split.num_examples)
-    places = np.linspace(0, split.num_examples - 1, count).astype(int)
+    places = split.spread(most)
     examples = raw_examples(source, split_name, places if split.ids is None else split.ids[places])
-    try:
+    with explained(source):
         found = [(image.numpy(), int(label)) for image, label, *_ in examples]
-    except tf.errors.OpError as error:
-        if known := explain_error(error, source):
-            raise known from error
-        raise
     return Pictures([image for image, _ in found], np.array([label for _, label in found]))

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from alexnet_tf.data import preprocess_images
 from alexnet_tf.data.stores import decode
-from alexnet_tf.inference import Run, class_labels
+from alexnet_tf.inference import Run, class_labels, over_views
 
 TOP = 5
 """How many of the most probable classes are named, if there are so many."""
@@ -29,11 +29,11 @@ def classify(network: keras.Model, inputs: tf.Tensor) -> tf.Tensor:
     Returns:
         float32 `[N, classes]`.
     """
-    if len(inputs.shape) == 4:
-        return tf.nn.softmax(tf.cast(network(inputs, training=False), tf.float32))
-    views = inputs.shape[1]
-    rows = classify(network, tf.reshape(inputs, [-1, *inputs.shape[2:]]))
-    return tf.reduce_mean(tf.reshape(rows, [-1, views, rows.shape[-1]]), axis=1)
+
+    def one_view(images: tf.Tensor) -> tf.Tensor:
+        return tf.nn.softmax(tf.cast(network(images, training=False), tf.float32))
+
+    return over_views(one_view, inputs, partial(tf.reduce_mean, axis=1))
 
 
 def feature_model(network: keras.Model) -> keras.Model:

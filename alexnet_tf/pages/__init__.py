@@ -1,6 +1,6 @@
 """Pages: HTML that stands alone, its pictures and tables, and the same tables on the terminal. No TensorFlow."""
 
-from alexnet_tf.pages.page import PLOTS, Link, Page, render, write_page
+from alexnet_tf.pages.page import PLOTS, Link, Page, load_template, render, write_page
 from alexnet_tf.pages.picture import COLOURS, GREY, STYLE, WIDTH, Picture
 from alexnet_tf.pages.table import TextTable, print_table, rich_table
 
@@ -14,6 +14,7 @@ __all__ = [
     "Page",
     "Picture",
     "TextTable",
+    "load_template",
     "print_table",
     "render",
     "rich_table",

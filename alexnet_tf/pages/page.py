@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from alexnet_tf import runs
 from alexnet_tf.pages.picture import Picture
@@ -56,15 +56,20 @@ class Page:
 
 def render(page: Page) -> str:
     """The page as HTML; every text in it is escaped."""
+    return load_template("alexnet_tf.pages", TEMPLATE).render(page=page)
+
+
+def load_template(package: str, name: str) -> Template:
+    """A template of a package; it escapes every text for HTML, which who shows Markdown shows too."""
     environment = Environment(
-        loader=PackageLoader("alexnet_tf.pages"),
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(TEMPLATE).render(page=page)
+    return environment.get_template(name)
 
 
 def write_page(page: Page, path: Path) -> None:

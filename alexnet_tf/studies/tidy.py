@@ -1,12 +1,11 @@
 """A sweep as one tidy table for people's own notebooks: a row for each job, step and split. Imports no TensorFlow."""
 
-import importlib.util
 import json
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alexnet_tf.config import ConfigError, flatten
+from alexnet_tf.config import check_table_file, flatten
 from alexnet_tf.runs import (
     METRICS,
     METRICS_COLUMNS,
@@ -112,10 +111,7 @@ def export_sweep(path: Path, out: Path | None = None) -> Path:
         RunError: If it is no sweep, or the file cannot be written.
     """
     file = out or path / TIDY
-    if file.suffix not in WRITERS:
-        raise ConfigError(f"--out {file}: expected a name that ends in {' or '.join(WRITERS)}")
-    if file.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise ConfigError(f"--out {file}: needs the package pyarrow; install alexnet_tf[sweep]")
+    check_table_file("--out", file, WRITERS)
     table = tidy_table(SweepFolder.open(path))
     try:
         if file.suffix == ".parquet":

@@ -78,12 +78,8 @@ def inspect_data(
     except OSError as error:
         raise RunError(f"{out}: cannot be written ({error.strerror})") from error
     source = data.load_source(config.data)
-    try:
+    with data.explained(source):
         page = _inspect(config, source, samples, draws, limit, told)
-    except tf.errors.OpError as error:
-        if known := data.explain_error(error, source):
-            raise known from error
-        raise
     write_page(page, out / "index.html")
     return page
 
@@ -134,8 +130,8 @@ def _title(config: Config) -> str:
 def _examples(source: data.DataSource, split: str, limit: int) -> tf.data.NumpyIterator:
     """Yield (image, label, id, difference hash) of a split."""
     part, ids = source.split(split), None
-    if limit < part.num_examples:  # spread evenly
-        places = np.linspace(0, part.num_examples - 1, limit).astype(int)
+    if limit < part.num_examples:
+        places = part.spread(limit)
         ids = places if part.ids is None else part.ids[places]
     examples = data.raw_examples(source, split, ids)
     hashed = examples.map(

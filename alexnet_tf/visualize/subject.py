@@ -16,7 +16,7 @@ from alexnet_tf.config import ConfigError
 from alexnet_tf.config.look import Look
 from alexnet_tf.config.schema import AugmentConfig
 from alexnet_tf.data.stores import FileStore
-from alexnet_tf.inference import Run, class_labels
+from alexnet_tf.inference import Run, class_labels, log_probabilities
 from alexnet_tf.visualize.inspection import NORMALISING
 from alexnet_tf.visualize.network import (
     NotApplicableError,
@@ -230,10 +230,7 @@ class Subject:
     def places(self, split: str, most: int | None = None) -> np.ndarray:
         """The places of the examples that are looked at, spread evenly; of a streamed split the first."""
         part = self.source.split(split)
-        count = min(part.num_examples, self.look.examples, most or part.num_examples)
-        if part.ids is None:
-            return np.arange(count)
-        return np.linspace(0, part.num_examples - 1, count).astype(np.int64)
+        return part.spread(min(self.look.examples, most or self.look.examples))
 
     def inputs(self, split: str, most: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Batches (images float32 `[n, S, S, C]`, labels int32 `[n]`) of these examples."""
@@ -262,8 +259,7 @@ class Subject:
 
     def log_probabilities(self, example: Example) -> np.ndarray:
         """float64 `[classes]`."""
-        (logits,) = tap(self.model, self.model.outputs)(example.inputs[None])
-        return tf.nn.log_softmax(tf.cast(logits, tf.float64))[0].numpy()
+        return log_probabilities(self.model, tf.constant(example.inputs[None]))[0].numpy()
 
     @cached_property
     def targets(self) -> list[int]:

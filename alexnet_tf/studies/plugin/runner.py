@@ -1,7 +1,6 @@
 """What every sweeper of ours does with its jobs: enter them in the manifest, launch them, record, report, exit."""
 
 import contextlib
-import importlib.util
 import os
 import signal
 import sys
@@ -20,7 +19,15 @@ from omegaconf import DictConfig, open_dict
 from rich.console import Console
 
 from alexnet_tf import runs
-from alexnet_tf.config import Config, ConfigError, check_installed, override_key, resolve, to_dict
+from alexnet_tf.config import (
+    Config,
+    ConfigError,
+    check_installed,
+    override_key,
+    require_package,
+    resolve,
+    to_dict,
+)
 from alexnet_tf.processes import handling, visible_gpus
 from alexnet_tf.runs import Job, RunError, State, SweepFolder
 
@@ -148,7 +155,8 @@ class SweepRunner:
         target = str(self.config.hydra.launcher.get("_target_", ""))
         package = ".".join(target.split(".")[:2])
         if package.startswith("hydra_plugins."):
-            require(package, f"hydra/launcher={self.config.hydra.runtime.choices['hydra/launcher']}")
+            choice = f"hydra/launcher={self.config.hydra.runtime.choices['hydra/launcher']}"
+            require_package(choice, package, "sweep")
 
     def _exit(self) -> None:
         """Say how many jobs did not finish, and leave with that as the status."""
@@ -305,16 +313,6 @@ class SweepRunner:
                     run.write_status(State.failed, reason=reason)
         if any(run.status()["state"] == State.stopped for run in folders):
             raise SystemExit(runs.STOPPED)
-
-
-def require(package: str, choice: str) -> None:
-    """Refuse a choice whose package is not installed.
-
-    Raises:
-        ConfigError: With what to install.
-    """
-    if importlib.util.find_spec(package) is None:
-        raise ConfigError(f"{choice}: needs the package {package}; install alexnet_tf[sweep]")
 
 
 def _command() -> tuple[str, ...]:

@@ -9,11 +9,11 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
-from hydra_plugins.alexnet_tf.runner import SweepRunner, require
+from hydra_plugins.alexnet_tf.runner import SweepRunner
 from hydra_plugins.alexnet_tf.sweeper import arm_of
 from omegaconf import DictConfig
 
-from alexnet_tf.config import ConfigError, override_key
+from alexnet_tf.config import ConfigError, override_key, require_package
 from alexnet_tf.runs import Job, RunError, State
 
 WORST = 1.0
@@ -45,7 +45,7 @@ class TuningSweeper(Sweeper):
             ConfigError: If the config cannot run, is a study or leaves nothing to search.
             SystemExit: With status 1 if a trial failed, 75 if a signal came.
         """
-        require("hydra_plugins.hydra_optuna_sweeper", "hydra/sweeper=optuna")
+        require_package("hydra/sweeper=optuna", "hydra_plugins.hydra_optuna_sweeper", "sweep")
         import optuna
         from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
 
