@@ -11,13 +11,22 @@ from alexnet_tf.bench.contender import Contender
 from alexnet_tf.bench.photographs import write_photographs
 from alexnet_tf.bench.trials import Measurement, ratios
 from alexnet_tf.config import Config, ConfigError, compose
-from alexnet_tf.config.schema import LRNConfig, LRNScope, Norm, Precision, SGDConfig, StagedModelConfig
+from alexnet_tf.config.schema import (
+    AugmentDevice,
+    LRNConfig,
+    LRNScope,
+    Norm,
+    Precision,
+    SGDConfig,
+    StagedModelConfig,
+)
 from alexnet_tf.processes import visible_gpus
 
 OURS = "alexnet_tf"
 WITHOUT_LRN, UPDATE, IN_BFLOAT16 = "... without LRN", "... the update alone", "... in bfloat16"
 BARE_STEPS, LONG_RUN = "... its steps alone", "... 20 epochs"
 BY_AREA, FROM_SHARDS = "... resized by area", "... from prepared shards"
+UNFINISHED = "... from prepared shards, finished on an accelerator"
 COPYING, DECODING = "copying memory", "decoding alone"
 FIRST_STEP = "first step after the import"
 IMPORT, HELP = "import tensorflow", "alexnet --help"
@@ -207,17 +216,14 @@ def _data(setting: Setting) -> list[Contender]:
         config = replace(config, data=replace(config.data, dir=folder))
     shards = str(setting.folder / "prepared")
     prepared = replace(config, data=compose(["data=prepared", f"data.dir={shards}"]).data)
+    unfinished = replace(prepared, augment=replace(config.augment, device=AugmentDevice.accelerator))
     files = sorted(str(path) for path in Path(folder).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
     return [
         _ours("reading:originals", limit=DECODING, config=config),
         *_by_area(config),
-        _ours(
-            "reading:prepared",
-            FROM_SHARDS,
-            "variant",
-            config=prepared,
-            originals_config=config,
-            folder=shards,
+        *(
+            _ours("reading:prepared", name, "variant", config=each, originals_config=config, folder=shards)
+            for name, each in ((FROM_SHARDS, prepared), (UNFINISHED, unfinished))
         ),
         _peer(
             "DataLoader with PIL",

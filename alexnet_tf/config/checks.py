@@ -53,7 +53,7 @@ VIEWS = (1, 5, 10)
 """How many crops of an image evaluation can average over: the centre, the corners too, their mirror images too."""
 CROPS = ("random_crop", "random_resized_crop", "pad_crop", "center_crop")
 """The operations that views can be cut in."""
-AUGMENT_OPS = tuple(name for name in AugmentConfig.__dataclass_fields__ if name != "order")
+AUGMENT_OPS = tuple(name for name in AugmentConfig.__dataclass_fields__ if name not in ("device", "order"))
 FIXED_OPS = ("resize", "center_crop", "subtract_mean", "scale")
 """The operations that do the same in training and evaluation."""
 

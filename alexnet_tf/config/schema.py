@@ -129,6 +129,13 @@ class PCASource(StrEnum):
     published = "published"
 
 
+class AugmentDevice(StrEnum):
+    """Where training images are finished, after the last crop."""
+
+    host = "host"
+    accelerator = "accelerator"
+
+
 class OnError(StrEnum):
     """What an unreadable image does."""
 
@@ -340,6 +347,8 @@ class ScaleConfig:
 class AugmentConfig:
     """Named operations: those in `order` run, in that order; null switches one of them off."""
 
+    device: AugmentDevice = AugmentDevice.host
+    """`accelerator`: in training, what follows on the last crop runs where the network does, with what the host drew."""
     order: list[str] = MISSING
     resize: ResizeConfig | None = field(default_factory=ResizeConfig)
     center_crop: CropConfig | None = field(default_factory=CropConfig)

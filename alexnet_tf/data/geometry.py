@@ -51,6 +51,27 @@ def crop_at(image: tf.Tensor, top: Size, left: Size, height: Size, width: Size) 
     return tf.ensure_shape(cropped, [*image.shape[:-3], *static, image.shape[-1]])
 
 
+def crop_each(images: tf.Tensor, corners: tf.Tensor, size: int) -> tf.Tensor:
+    """Cut a square of `size` pixels out of an image at a (top, left), or one each out of or for the images of a batch.
+
+    Args:
+        images: [height, width, channels] or [N, height, width, channels].
+        corners: int32 [2] for an image, [N, 2] for a batch or for N squares of one image.
+        size: Side of the squares.
+
+    Returns:
+        [size, size, channels], or [N, size, size, channels] with `corners` of a batch.
+    """
+    if len(corners.shape) == 1:
+        return crop_at(images, corners[0], corners[1], size, size)
+    height, width = height_width(images)
+    rows, columns = (corners[:, axis, tf.newaxis] + tf.range(size) for axis in (0, 1))  # [N, size]
+    places = rows[:, :, tf.newaxis] * width + columns[:, tf.newaxis]
+    if len(images.shape) == 4:
+        places += tf.range(tf.shape(images)[0])[:, tf.newaxis, tf.newaxis] * (height * width)
+    return tf.gather(tf.reshape(images, [-1, images.shape[-1]]), places)
+
+
 def centre(height: Size, width: Size, size: int) -> tuple[Size, Size]:
     """Return (top, left) of the central square of `size` pixels; an odd pixel stays at the lower right."""
     return (height - size) // 2, (width - size) // 2
@@ -101,12 +122,11 @@ def resize_to(image: tf.Tensor, height: Size, width: Size, method: str = "biline
 
 def resize_shorter(image: tf.Tensor, size: int, method: str = "bilinear") -> tf.Tensor:
     """Resize so that the shorter side is `size` pixels; the longer one is rounded to the nearest pixel."""
-    return resize_to(image, *shorter_lengths(image, size), method)
+    return resize_to(image, *shorter_lengths(*height_width(image), size), method)
 
 
-def shorter_lengths(image: tf.Tensor, size: int) -> tuple[Size, Size]:
-    """Return height and width of an image after `resize_shorter`."""
-    height, width = height_width(image)
+def shorter_lengths(height: Size, width: Size, size: int) -> tuple[Size, Size]:
+    """Return height and width of an image of these after `resize_shorter`."""
     if isinstance(height, int) and isinstance(width, int):
         shorter = min(height, width)
         return round(height * size / shorter), round(width * size / shorter)
@@ -116,14 +136,14 @@ def shorter_lengths(image: tf.Tensor, size: int) -> tuple[Size, Size]:
 
 
 def resize_window(
-    image: tf.Tensor, lengths: tuple[Size, Size], corner: tuple[Size, Size], size: int, method: str
+    image: tf.Tensor, lengths: tuple[Size, Size], corner: tf.Tensor, size: int, method: str
 ) -> tf.Tensor:
     """Return a square of a resized image without resizing the rest.
 
     Args:
         image: [height, width, channels].
         lengths: Height and width that the image is resized to.
-        corner: (top, left) of the square in the resized image.
+        corner: (top, left) of the square in the resized image, int32 [2].
         size: Side of the square.
         method: One of `KERNELS`: as `resize_to` and `crop_at` would, up to rounding. `area`: the same with the square
             moved to the nearest pixels of the image, by at most half of one.
@@ -131,10 +151,10 @@ def resize_window(
     Returns:
         float32 [size, size, channels].
     """
-    present, target, start = (tf.stack(pair) for pair in (height_width(image), lengths, corner))
+    present, target = tf.stack(height_width(image)), tf.stack(lengths)
 
     def cut() -> tf.Tensor:
-        return tf.cast(crop_at(image, *corner, size, size), tf.float32)
+        return tf.cast(crop_each(image, corner, size), tf.float32)
 
     def resize() -> tf.Tensor:
         scale = tf.cast(target, tf.float32) / tf.cast(present, tf.float32)
@@ -143,12 +163,12 @@ def resize_window(
                 images=image[tf.newaxis],
                 size=[size, size],
                 scale=scale,
-                translation=-tf.cast(start, tf.float32),
+                translation=-tf.cast(corner, tf.float32),
                 kernel_type=KERNELS[method],
                 antialias=True,
             )[0]
-        first = tf.round(tf.cast(start, tf.float32) / scale)
-        last = tf.maximum(tf.round(tf.cast(start + size, tf.float32) / scale), first + 1)
+        first = tf.round(tf.cast(corner, tf.float32) / scale)
+        last = tf.maximum(tf.round(tf.cast(corner + size, tf.float32) / scale), first + 1)
         top, left, bottom, right = tf.unstack(tf.cast(tf.concat([first, last], 0), tf.int32))
         return tf.image.resize(image[top:bottom, left:right], [size, size], method="area")
 

@@ -5,6 +5,7 @@ key (seed, epoch), and an example draws with a seed made of (seed, epoch, its id
 any step, and neither batch size, threads nor what ran before changes what an example looks like.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -94,6 +95,7 @@ def train_batches(
     batch_size: int,
     first_step: int = 0,
     share: Share = WHOLE,
+    unfinished: bool = False,
 ) -> tf.data.Dataset:
     """Return the batches of one epoch of training.
 
@@ -110,10 +112,12 @@ def train_batches(
         batch_size: Examples of a global batch.
         first_step: Start at this step of the epoch.
         share: The rows of each batch to load.
+        unfinished: Whether to leave what `finisher` does to it.
 
     Returns:
         A dataset of images float32 [B, size, size, channels], labels int32 [B] and ids int64 [B], where B are the rows
-        of the share.
+        of the share. Unfinished, instead of the images a tuple: images, uint8 where nothing has made floats of them,
+        and what was drawn for each of them.
 
     Raises:
         DataError: The training split has fewer examples than one batch, or cannot be streamed in such parts.
@@ -121,17 +125,28 @@ def train_batches(
     """
     steps = num_train_steps(source, batch_size)
     split = source.split("train")
-    chain = _chain(split, augment, statistics, training=True)
+    chain = _chain(source, split, augment, statistics, training=True, portable=unfinished)
     key, rows = _augment_key(seed, epoch), len(share.rows(batch_size))
     if split.ids is None:
         stream_seed = int(generator(seed, epoch).integers(2**31))
         examples = _stream_in_parts(split, stream_seed, batch_size, range(first_step, steps), share)
-        batches = _batch_examples(examples, chain, rows, key)
+        batches = _batch_examples(examples, chain, rows, key, unfinished=unfinished)
     else:
         order = epoch_ids(source, seed, epoch)[first_step * batch_size : steps * batch_size]
-        batches = _batches(split, share.of(order, batch_size), chain, rows, key)
+        batches = _batches(split, share.of(order, batch_size), chain, rows, key, unfinished=unfinished)
     batches = batches.apply(tf.data.experimental.assert_cardinality(max(0, steps - first_step)))
     return _finish(batches.map(traced(lambda *batch: _static(batch, rows))))
+
+
+def finisher(
+    source: DataSource, augment: AugmentConfig, statistics: Statistics | None
+) -> Callable[..., tf.Tensor]:
+    """What finishes images of `train_batches` that are not: a `tf.function` for any device, from all that is in the tuple.
+
+    The same float32 [B, size, size, channels] come out as from the host, up to the rounding of the device.
+    """
+    chain = _chain(source, source.split("train"), augment, statistics, training=True, portable=True)
+    return tf.function(traced(lambda images, *drawn: chain.per_batch(images, drawn)))
 
 
 def eval_batches(
@@ -167,7 +182,7 @@ def eval_batches(
         ValueError: The operations are wrong.
     """
     split = source.split(split_name)
-    chain = _chain(split, augment, statistics, training=False, views=views)
+    chain = _chain(source, split, augment, statistics, training=False, views=views)
     total, rows = split.num_examples if ids is None else len(ids), share.rows(batch_size)
     if split.ids is None:
         if ids is not None and not np.array_equal(ids, np.arange(min(len(ids), split.num_examples))):
@@ -234,7 +249,7 @@ def augmented_images(
         float32 [n, size, size, channels].
     """
     split = source.split("train")
-    chain = _chain(split, augment, statistics, training=True)
+    chain = _chain(source, split, augment, statistics, training=True)
     batches = _batch_examples(_examples(split, ids), chain, len(ids), _augment_key(seed, epoch))
     return next(batches.as_numpy_iterator())[0]
 
@@ -276,10 +291,24 @@ def preprocess_images(
 
 
 def _chain(
-    split: Split, augment: AugmentConfig, statistics: Statistics | None, *, training: bool, views: int = 1
+    source: DataSource,
+    split: Split,
+    augment: AugmentConfig,
+    statistics: Statistics | None,
+    *,
+    training: bool,
+    views: int = 1,
+    portable: bool = False,
 ) -> Preprocessing:
-    fixed_size = split.store.image_shape is not None
-    return make_preprocessing(augment, statistics, training=training, fixed_size=fixed_size, views=views)
+    return make_preprocessing(
+        augment,
+        statistics,
+        training=training,
+        fixed_size=split.store.image_shape is not None,
+        shorter_side=source.shorter_side,
+        views=views,
+        portable=portable,
+    )
 
 
 def _augment_key(seed: int, epoch: int) -> int:
@@ -326,26 +355,37 @@ def _examples(split: Split, ids: np.ndarray | None = None) -> tf.data.Dataset:
 
 
 def _batches(
-    split: Split, ids: np.ndarray, chain: Preprocessing, batch_size: int, key: int
+    split: Split,
+    ids: np.ndarray,
+    chain: Preprocessing,
+    batch_size: int,
+    key: int,
+    *,
+    unfinished: bool = False,
 ) -> tf.data.Dataset:
     """Return (images, labels, ids) of given ids; arrays are gathered by the batch if nothing is per example."""
     dataset = tf.data.Dataset.from_tensor_slices(np.asarray(ids, np.int64))
     store = split.store
     assert not isinstance(store, StreamStore)  # it has no ids
     if not isinstance(store, ArrayStore) or chain.per_example is not None:
-        return _batch_examples(store.examples(dataset), chain, batch_size, key)
+        return _batch_examples(store.examples(dataset), chain, batch_size, key, unfinished=unfinished)
     _ = store.arrays
+    finish = _finish_batch(chain, key, unfinished=unfinished)
 
     @traced
     def load(batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        images, labels, _ = store.gather(batch)
-        return chain.per_batch(images), labels, batch
+        return finish(*store.gather(batch))
 
     return dataset.batch(batch_size).map(load, num_parallel_calls=AUTOTUNE, deterministic=True)
 
 
 def _batch_examples(
-    examples: tf.data.Dataset, chain: Preprocessing, batch_size: int, key: int
+    examples: tf.data.Dataset,
+    chain: Preprocessing,
+    batch_size: int,
+    key: int,
+    *,
+    unfinished: bool = False,
 ) -> tf.data.Dataset:
     """Preprocess (image, label, id) and make batches of them."""
     per_example = chain.per_example
@@ -356,11 +396,19 @@ def _batch_examples(
             return per_example(image, tf.stack([tf.constant(key, tf.int64), index])), label, index
 
         examples = examples.map(apply, num_parallel_calls=AUTOTUNE, deterministic=True)
-    return examples.batch(batch_size).map(
-        traced(lambda images, labels, ids: (chain.per_batch(images), labels, ids)),
-        num_parallel_calls=AUTOTUNE,
-        deterministic=True,
-    )
+    finish = traced(_finish_batch(chain, key, unfinished=unfinished))
+    return examples.batch(batch_size).map(finish, num_parallel_calls=AUTOTUNE, deterministic=True)
+
+
+def _finish_batch(chain: Preprocessing, key: int, *, unfinished: bool) -> Callable[..., tuple[Any, ...]]:
+    """From (images, labels, ids) to the same after what the chain does on batches, or with what it needs to."""
+
+    def finish(images: tf.Tensor, labels: tf.Tensor, ids: tf.Tensor) -> tuple[Any, ...]:
+        seeds = tf.stack([tf.fill(tf.shape(ids), tf.constant(key, tf.int64)), ids], axis=1)
+        drawn = chain.draw(images, seeds)
+        return (images, *drawn) if unfinished else chain.per_batch(images, drawn), labels, ids
+
+    return finish
 
 
 def _pad(batch: tuple[tf.Tensor, ...], batch_size: int) -> tuple[tf.Tensor, ...]:
@@ -372,8 +420,8 @@ def _pad(batch: tuple[tf.Tensor, ...], batch_size: int) -> tuple[tf.Tensor, ...]
     return tf.pad(images, [[0, missing], *rest]), tf.pad(labels, [[0, missing]]), weights
 
 
-def _static(batch: tuple[tf.Tensor, ...], batch_size: int) -> tuple[tf.Tensor, ...]:
-    return tuple(tf.ensure_shape(tensor, [batch_size, *tensor.shape[1:]]) for tensor in batch)
+def _static(batch: tuple[Any, ...], batch_size: int) -> tuple[Any, ...]:
+    return tf.nest.map_structure(lambda part: tf.ensure_shape(part, [batch_size, *part.shape[1:]]), batch)
 
 
 def _finish(batches: tf.data.Dataset) -> tf.data.Dataset:

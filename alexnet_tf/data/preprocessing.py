@@ -2,18 +2,50 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.config.checks import ConfigError, check_augment_order, view_crop
 from alexnet_tf.config.schema import AugmentConfig
-from alexnet_tf.data.augment import OPS, Apply, Op
-from alexnet_tf.data.geometry import KERNELS, crop_at, crop_views, resize_window, shorter_lengths
+from alexnet_tf.data.augment import OPS, Op, Transform
+from alexnet_tf.data.draws import Draws
+from alexnet_tf.data.geometry import (
+    KERNELS,
+    Size,
+    crop_each,
+    crop_views,
+    height_width,
+    require_fit,
+    resize_window,
+)
 
 if TYPE_CHECKING:
     from alexnet_tf.data.statistics import Statistics
+
+
+@dataclass(frozen=True)
+class Link:
+    """An operation at its place in the chain.
+
+    Attributes:
+        transform: What it does.
+        draws: The names it draws by.
+        lengths: From height and width to those of what comes out, where they change.
+        cuts: Whether what comes out has one size, whatever comes in.
+        any_size: Whether it takes batches, whatever the images' size.
+        one_size: Whether it takes batches of images of one size.
+        portable: Whether it does so on any device, to the same effect.
+    """
+
+    transform: Transform
+    draws: tuple[str, ...]
+    lengths: Callable[[Size, Size], tuple[Size, Size]] | None
+    cuts: bool
+    any_size: bool
+    one_size: bool
+    portable: bool
 
 
 @dataclass(frozen=True)
@@ -21,13 +53,45 @@ class Preprocessing:
     """A chain of operations, divided where whole batches can take over.
 
     Attributes:
-        per_example: From (image [height, width, channels], seed) to image; None if there is nothing to do.
-        per_batch: From images [N, height, width, channels] to float32 of the network's size; with several views
-            [N, views, ...] comes out, and in too where the crop is per example.
+        head: On one example after the other.
+        tail: On batches.
     """
 
-    per_example: Apply | None
-    per_batch: Callable[[tf.Tensor], tf.Tensor]
+    head: tuple[Link, ...]
+    tail: tuple[Link, ...]
+
+    @property
+    def per_example(self) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None:
+        """From (image [height, width, channels], seed int64 [2]) to image; None if there is nothing to do."""
+        return self._per_example if self.head else None
+
+    def _per_example(self, image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        draws = Draws(seed)
+        for link in self.head:
+            image = link.transform(image, draws)
+        return image
+
+    def draw(self, images: tf.Tensor, seeds: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """What the batch draws: for `per_batch`, from its images [N, height, width, channels] and seeds int64 [N, 2]."""
+        height, width = images.shape[-3:-1]
+        names = tuple(dict.fromkeys(name for link in self.tail for name in link.draws))
+        draws, drawn = Draws(seeds, names), []
+        for link in self.tail:
+            if link.transform.draw is not None:
+                drawn.append(link.transform.draw(draws, height, width))
+            if link.lengths is not None:
+                height, width = link.lengths(height, width)
+        return tuple(drawn)
+
+    def per_batch(self, images: tf.Tensor, drawn: tuple[tf.Tensor, ...] = ()) -> tf.Tensor:
+        """From images [N, height, width, channels], and what they drew, to float32 of the network's size.
+
+        With several views [N, views, ...] comes out, and in too where the crop is per example.
+        """
+        left = iter(drawn)
+        for link in self.tail:
+            images = link.transform.change(images, next(left) if link.transform.draw else None)
+        return tf.cast(images, tf.float32)
 
 
 def active_ops(config: AugmentConfig) -> list[tuple[str, Any]]:
@@ -46,127 +110,174 @@ def make_preprocessing(
     *,
     training: bool,
     fixed_size: bool = False,
+    shorter_side: int | None = None,
     views: int = 1,
+    portable: bool = False,
 ) -> Preprocessing:
     """Build the chain of operations.
 
     The longest tail of the order that batches can take runs on batches: elementwise operations and, for images
-    that all have one size from the start (`fixed_size`), whatever is not random.
+    that all have one size from the start (`fixed_size`), whatever takes batches. Larger images, of many sizes, fit a
+    processor's cache one by one and not by the batch.
 
     Args:
         config: The operations and their order.
         statistics: Of the training split; None if no operation needs them.
         training: Whether operations draw; otherwise each takes its value for evaluation.
         fixed_size: Whether images that enter the chain have one size.
+        shorter_side: Pixels of the shorter side of all of them, where it is known: resizing to it is left out.
         views: 5 or 10: the operation that `view_crop` names cuts so many views (see `crop_views`) instead of the
             centre, and what follows it treats each as an image. Only for evaluation.
+        portable: Whether the tail has all that is to run on another device: what follows on the last crop.
 
     Raises:
         ConfigError: No operation crops, or images of one size have no room for several views.
         ValueError: The order or an operation's values are wrong, or statistics are missing.
     """
     active = active_ops(config)
-    applies = [OPS[name].build(op, statistics, training) for name, op in active]
+    if active and active[0][0] == "resize" and active[0][1].keep_aspect and active[0][1].size == shorter_side:
+        active = active[1:]
     if (crop := view_crop(config, views)) is not None:
+        links = [_link(name, op, statistics, training) for name, op in active]
         place = [name for name, _ in active].index(crop)
-        applies[place] = _views(crop, active[place][1], views)
-        applies[place + 1 :] = [_on_each_view(apply) for apply in applies[place + 1 :]]
-    elif not fixed_size and (fused := _fused(active, statistics, training)) is not None:
-        apply, count = fused
-        active, applies = active[count - 1 :], [apply, *applies[count:]]
-    cut = len(active)
-    while cut > 0:
-        op = OPS[active[cut - 1][0]]
-        if not op.elementwise and (not fixed_size or (op.random and training)):
-            break
-        cut -= 1
-    no_seed = np.zeros(2, np.int64)  # nothing on batches draws
+        after = [replace(link, transform=_on_each_view(link.transform)) for link in links[place + 1 :]]
+        cut = replace(links[place], transform=_views(crop, active[place][1], views))
+        links = [*links[:place], cut, *after]
+    else:
+        links, rest = ([], active) if fixed_size else _fused(active, statistics, training)
+        links += [_link(name, op, statistics, training) for name, op in rest]
+    one_size = [fixed_size]
+    for link in links:
+        one_size.append(one_size[-1] or link.cuts)
 
-    def per_example(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        for apply in applies[:cut]:
-            image = apply(image, seed)
-        return image
+    def takes_batches(link: Link, one_size: bool) -> bool:
+        return one_size and link.portable if portable else link.any_size or (fixed_size and link.one_size)
 
-    def per_batch(images: tf.Tensor) -> tf.Tensor:
-        for apply in applies[cut:]:
-            images = apply(images, no_seed)
-        return tf.cast(images, tf.float32)
+    begin = len(links)
+    while begin > 0 and takes_batches(links[begin - 1], one_size[begin - 1]):
+        begin -= 1
+    return Preprocessing(tuple(links[:begin]), tuple(links[begin:]))
 
-    return Preprocessing(per_example if cut else None, per_batch)
+
+def _link(name: str, config: Any, statistics: "Statistics | None", training: bool) -> Link:
+    op = OPS[name]
+    random = op.random and training
+    return Link(
+        op.build(config, statistics, training),
+        (name,) if random else (),
+        op.lengths and partial(op.lengths, config),
+        op.frame is not None,
+        op.elementwise,
+        op.batched or not random,
+        op.batched,
+    )
 
 
 def _fusible(
     active: list[tuple[str, Any]], statistics: "Statistics | None", training: bool
-) -> list[tuple[Op, Any]]:
-    """What follows a resize at the start up to the last crop, where nothing else stands between; else nothing."""
+) -> list[tuple[str, Any]]:
+    """What stands at the start up to the last crop, after a resize if there is one and with nothing else between.
+
+    Nothing if the resize is of another kind, or no operation crops.
+    """
     methods = (*KERNELS, "area") if training else KERNELS
-    if not active or active[0][0] != "resize" or active[0][1].method not in methods:
+    resize = active[0][1] if active and active[0][0] == "resize" else None
+    if resize is not None and resize.method not in methods:
         return []
-    resize = active[0][1]
-    run, size = [], resize.size
-    frame = None if resize.keep_aspect else (size, size)  # of all images at this place, where they have one
+    run: list[tuple[str, Any]] = []
+    size = None if resize is None else resize.size
+    frame = (
+        None if resize is None or resize.keep_aspect else (size, size)
+    )  # of all images here, where they have one
     mean = None if statistics is None else statistics.mean_image
-    for name, config in active[1:]:
+    for name, config in active[resize is not None :]:
         op = OPS[name]
         if op.elementwise:
             if mean is not None and op.needs_statistics(config) and mean.shape[:2] != frame:
                 break
-        elif op.place is None or config.size > size:
+        elif op.place is None or (size is not None and config.size > size):
             break
         else:
             size, frame = config.size, (config.size, config.size)
-        run.append((op, config))
-    while run and run[-1][0].place is None:
+        run.append((name, config))
+    while run and OPS[run[-1][0]].place is None:
         run.pop()
     return run
 
 
 def _fused(
     active: list[tuple[str, Any]], statistics: "Statistics | None", training: bool
-) -> tuple[Apply, int] | None:
-    """An operation that does what the first ones do, resizing first and cutting then, and how many they are.
+) -> tuple[list[Link], list[tuple[str, Any]]]:
+    """Links that do what the first operations do, cutting first, and the operations that are left.
 
     It resizes only what is cut out. What treats every pixel alike, before the last cut, comes after it then, and sees of
-    the mean image what is cut out of the image. None if the first operations are others.
+    the mean image what is cut out of the image. Without links, if the first operations are others.
     """
     run = _fusible(active, statistics, training)
-    if not run:
-        return None
-    resize, size = active[0][1], run[-1][1].size
+    crops = [(name, config) for name, config in run if OPS[name].place is not None]
+    if not crops:
+        return [], active
+    resize = active[0][1] if active[0][0] == "resize" else None
+    size = crops[-1][1].size
+    draws = tuple(name for name, _ in crops if OPS[name].random and training)
+    corner = partial(_corner, crops, training)
 
-    def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        lengths = shorter_lengths(image, resize.size) if resize.keep_aspect else (resize.size, resize.size)
-        (height, width), top, left = lengths, 0, 0
-        elementwise = []
-        for op, config in run:
-            if op.place is None:
-                elementwise.append((op, config, top, left))
-                continue
-            down, right = op.place(config, training)(height, width, seed)
-            top, left, height, width = top + down, left + right, config.size, config.size
-        image = resize_window(image, lengths, (top, left), size, resize.method)
-        for op, config, its_top, its_left in elementwise:
-            window = statistics and _window(statistics, top - its_top, left - its_left, size)
-            image = op.build(config, window, training)(image, seed)
-        return image
+    def lengths(height: Size, width: Size) -> tuple[Size, Size]:
+        resized = OPS["resize"].lengths
+        return resized(resize, height, width) if resize and resized else (height, width)
 
-    return apply, 1 + len(run)
+    def cut(image: tf.Tensor, corner: tf.Tensor) -> tf.Tensor:
+        if resize is None:
+            return crop_each(require_fit(crops[0][0], crops[0][1].size, image), corner, size)
+        return resize_window(image, lengths(*height_width(image)), corner, size, resize.method)
 
-
-def _window(statistics: "Statistics", top: tf.Tensor, left: tf.Tensor, size: int) -> "Statistics":
-    """The statistics of what a crop leaves."""
-    if statistics.mean_image is None:
-        return statistics
-    mean = crop_at(tf.constant(statistics.mean_image), top, left, size, size)
-    return replace(statistics, mean_image=mean)
+    first = Transform(cut, lambda draws, height, width: corner(draws, *lengths(height, width)))
+    links = [Link(first, draws, None, cuts=True, any_size=False, one_size=False, portable=False)]
+    for place, (name, config) in enumerate(run):
+        if not OPS[name].elementwise:
+            continue
+        link = _link(name, config, statistics, training)
+        if statistics and statistics.mean_image is not None and OPS[name].needs_statistics(config):
+            later = [crop for crop in run[place + 1 :] if crop in crops]
+            moved = _windowed(OPS[name], config, statistics, training, later)
+            link = replace(link, transform=moved, draws=draws, any_size=False)
+        links.append(link)
+    return links, active[len(run) + (resize is not None) :]
 
 
-def _views(name: str, config: Any, views: int) -> Apply:
+def _corner(
+    crops: list[tuple[str, Any]], training: bool, draws: Draws, height: Size, width: Size
+) -> tf.Tensor:
+    """Top and left (int32 [..., 2]) of what several crops, one after the other, leave of an image."""
+    top, left = 0, 0
+    for name, config in crops:
+        place = OPS[name].place
+        assert place is not None
+        down, right = place(config, training)(draws, height, width)
+        top, left, height, width = top + down, left + right, config.size, config.size
+    return tf.stack([top, left], axis=-1)
+
+
+def _windowed(
+    op: Op, config: Any, statistics: "Statistics", training: bool, crops: list[tuple[str, Any]]
+) -> Transform:
+    """An elementwise operation after the crops that stand after it: with what they leave of the mean image."""
+    mean, size = statistics.mean_image, crops[-1][1].size
+    assert mean is not None
+
+    def change(image: tf.Tensor, corner: tf.Tensor) -> tf.Tensor:
+        window = replace(statistics, mean_image=crop_each(tf.constant(mean), corner, size))
+        return op.build(config, window, training).change(image, None)
+
+    return Transform(change, lambda draws, *_: _corner(crops, training, draws, *mean.shape[:2]))
+
+
+def _views(name: str, config: Any, views: int) -> Transform:
     """The form of a cropping operation that cuts several views."""
     frame = OPS[name].frame
     assert frame is not None
 
-    def apply(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:  # noqa: ARG001
+    def change(image: tf.Tensor, drawn: None) -> tf.Tensor:  # noqa: ARG001
         image = frame(config, image)
         if image.shape[-3:-1] == [config.size, config.size]:
             raise ConfigError(
@@ -175,15 +286,15 @@ def _views(name: str, config: Any, views: int) -> Apply:
             )
         return crop_views(image, config.size, views)
 
-    return apply
+    return Transform(change)
 
 
-def _on_each_view(apply: Apply) -> Apply:
+def _on_each_view(transform: Transform) -> Transform:
     """Let an operation treat each view of [..., views, height, width, channels] as an image of a batch."""
 
-    def apply_flat(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        done = apply(tf.reshape(images, [-1, *images.shape[-3:]]), seed)
+    def change(images: tf.Tensor, drawn: None) -> tf.Tensor:
+        done = transform.change(tf.reshape(images, [-1, *images.shape[-3:]]), drawn)
         shape = tf.concat([tf.shape(images)[:-3], done.shape[-3:]], axis=0)
         return tf.ensure_shape(tf.reshape(done, shape), [*images.shape[:-3], *done.shape[-3:]])
 
-    return apply_flat
+    return Transform(change)

@@ -33,7 +33,8 @@ def load_shards(config: DataConfig) -> DataSource:
     checksums = [shard["sha256"] for shard in content["shards"].values()]
     source = source_of(open_prepared(config, folder), checksums)
     count = sum(shard["records"] for shard in content["shards"].values() if shard["split"] == "train")
-    return replace(source, statistics=ShippedStatistics(folder / STATISTICS, content["size"], count))
+    statistics = ShippedStatistics(folder / STATISTICS, content["size"], count)
+    return replace(source, shorter_side=content["size"], statistics=statistics)
 
 
 def whole_set(folder: Path) -> dict[str, Any]:

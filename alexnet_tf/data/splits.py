@@ -68,6 +68,7 @@ class DataSource:
         channels: Colour channels of the images as they are delivered.
         splits: `train`, and `validation` and `test` where there are such.
         fingerprint: Hash of what decides the examples of each split: name, version, sizes, carving.
+        shorter_side: Pixels of the shorter side of every image, where it is known.
         statistics: What came with the set.
         skipped: Path and reason of each unreadable image that is in none of the splits.
     """
@@ -78,6 +79,7 @@ class DataSource:
     channels: int
     splits: dict[str, Split] = field(repr=False)
     fingerprint: str
+    shorter_side: int | None = None
     statistics: ShippedStatistics | None = None
     skipped: dict[str, str] = field(default_factory=dict, repr=False)
 

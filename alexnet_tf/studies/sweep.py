@@ -61,6 +61,7 @@ def make_job(
         content["training"].pop(key)
     for key in GUARDS[config.data.on_error]:
         content["data"].pop(key)
+    content["augment"].pop("device")  # it says where images are made, not which
     prefix = "" if phase == "train" else f"{phase}-"
     name = f"{prefix}{arm}-seed{config.seed}-{_digest(content)}"
     recipe = _digest({key: value for key, value in content.items() if key != "seed"})

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from alexnet_tf import data, runs
 from alexnet_tf.config import REST, Config, checkpoint_interval, to_dict
+from alexnet_tf.config.schema import AugmentConfig, AugmentDevice
 from alexnet_tf.evaluation import Evaluator, Scores, distribute
 from alexnet_tf.runs import RunError, RunFolder, State, Stopped, Table
 from alexnet_tf.training import checkpoint, diagnosis
@@ -98,6 +99,7 @@ class Loop:
         self.restored_from: Path | None = None
         self.start: checkpoint.Checkpoint | None = None  # until there is a first checkpoint
         self.finite_step = 0  # the last one whose loss is known to be a number
+        self.finishers: dict[tuple[str, ...], Callable[..., tf.Tensor]] = {}  # by the order of operations
         self.rates: dict[str, float] = {}
         self.frozen: frozenset[str] | None = None
         self.frozen_until: str | None = None
@@ -176,11 +178,11 @@ class Loop:
         last = min(self.steps_per_epoch, self.total_steps - epoch * self.steps_per_epoch)
         self.totals = tf.constant(c.totals, tf.float64)
         self.callbacks.on_epoch_begin(epoch)
-        batches = iter(distribute(self.strategy, self.batches(epoch, first)))
+        batches = self.distributed(epoch, first)
         for index in range(first, last):
             started = time.perf_counter()
             self.team.watchdog.doing("reading a batch")
-            images, labels, _ = next(batches)
+            images, labels = next(batches)
             self.team.watchdog.doing(f"in step {c.step + 1}, which waits for every worker,")
             self.follow_schedule()
             self.callbacks.on_train_batch_begin(index)
@@ -290,20 +292,41 @@ class Loop:
 
     # ------------------------------------------------------------------------------------------- measuring
 
-    def batches(self, epoch: int, first_step: int) -> tf.data.Dataset:
-        """The training batches of an epoch from a step on."""
+    def distributed(self, epoch: int, first_step: int) -> Iterator[tuple[Any, Any]]:
+        """Images and labels of each training batch of an epoch from a step on, on the devices that train."""
+        on_device = self.config.augment.device is AugmentDevice.accelerator
+        unfinished = on_device and not self.config.training.overfit_batches
+        batches = distribute(self.strategy, self.batches(epoch, first_step, unfinished=unfinished))
+        if not unfinished:
+            yield from ((images, labels) for images, labels, _ in batches)
+            return
+        augment = self.augment(epoch)
+        finish = self.finishers.get(tuple(augment.order)) or data.finisher(
+            self.source, augment, self.statistics
+        )
+        self.finishers[tuple(augment.order)] = finish
+        for images, labels, _ in batches:
+            yield self.strategy.run(finish, args=images), labels
+
+    def augment(self, epoch: int) -> AugmentConfig:
+        """The augmentation of an epoch."""
+        config, off = self.config.augment, self.schedule.augment_off(epoch * self.steps_per_epoch)
+        return replace(config, order=[name for name in config.order if name not in off])
+
+    def batches(self, epoch: int, first_step: int, *, unfinished: bool = False) -> tf.data.Dataset:
+        """The training batches of an epoch from a step on, see `data.train_batches`."""
         config, count = self.config, self.config.training.overfit_batches
         if not count:
-            off = self.schedule.augment_off(epoch * self.steps_per_epoch)
             return data.train_batches(
                 self.source,
-                replace(config.augment, order=[name for name in config.augment.order if name not in off]),
+                self.augment(epoch),
                 self.statistics,
                 seed=config.seed,
                 epoch=epoch,
                 batch_size=config.training.batch_size,
                 first_step=first_step,
                 share=self.team.share,
+                unfinished=unfinished,
             )
         ids = data.epoch_ids(self.source, config.seed, 0)[: count * config.training.batch_size]
         return self._eval_batches("train", ids, config.training.batch_size).skip(first_step)

@@ -28,6 +28,7 @@ from alexnet_tf.config.schema import (
     SubtractMeanConfig,
 )
 from alexnet_tf.data import OPS, Statistics, make_preprocessing
+from alexnet_tf.data.draws import Draws
 from alexnet_tf.data.geometry import resize_window
 
 CONFIGS: dict[str, Any] = {
@@ -80,7 +81,7 @@ def run(
 
 
 def test_every_op_has_a_config_field_and_a_test() -> None:
-    fields = set(AugmentConfig.__dataclass_fields__) - {"order"}
+    fields = set(AugmentConfig.__dataclass_fields__) - {"device", "order"}
     assert set(OPS) == fields == set(CONFIGS)
     assert set(OPS) - set(FIXED_OPS) == set(RANDOM)
 
@@ -435,7 +436,7 @@ def test_the_tail_that_batches_can_take_runs_on_batches(photo: np.ndarray, stati
     config = AugmentConfig(
         order=["center_crop", "rotate", "flip", "subtract_mean", "scale"],
         center_crop=CropConfig(size=10),
-        rotate=None,
+        rotate=RotateConfig(degrees=0),
         flip=FlipConfig(),
         subtract_mean=SubtractMeanConfig(kind=MeanKind.channel),
         scale=ScaleConfig(divisor=3.0),
@@ -443,13 +444,49 @@ def test_the_tail_that_batches_can_take_runs_on_batches(photo: np.ndarray, stati
     training = make_preprocessing(config, statistics, training=True, fixed_size=True)
     assert training.per_example is not None
     part = training.per_example(tf.constant(photo), seed_of(0))
-    assert part.dtype == tf.uint8
-    assert part.shape == [10, 10, 3]
+    np.testing.assert_array_equal(part, photo[5:15, 10:20])  # up to the rotation, which takes one image
+    assert len(training.tail) == 3
     whole = make_preprocessing(config, statistics, training=False, fixed_size=True)
     assert whole.per_example is None
     expected = (photo[5:15, 10:20] - np.array([1, 2, 3], np.float32)) / 3
     np.testing.assert_allclose(whole.per_batch(tf.constant(photo[np.newaxis]))[0], expected, rtol=1e-6)
     assert make_preprocessing(config, statistics, training=False).per_example is not None
+
+
+@pytest.mark.parametrize("name", [name for name, op in OPS.items() if op.batched])
+def test_a_batch_becomes_what_each_of_its_images_does(
+    name: str, photo: np.ndarray, statistics: Statistics
+) -> None:
+    images = np.stack([np.roll(photo, places, axis=1) for places in range(5)])
+    seeds = np.array([[123456789012345, -3], [7, 5], [-1, 0], [2**62, 9], [0, 2**40]])
+    apply = OPS[name].build(CONFIGS[name], statistics, True)
+    together = apply(tf.constant(images), Draws(seeds, (name,)))
+    alone = [apply(tf.constant(image), seed) for image, seed in zip(images, seeds, strict=True)]
+    np.testing.assert_array_equal(together, tf.stack(alone))
+    assert together.dtype == alone[0].dtype
+
+
+def test_a_chain_on_batches_draws_for_the_sizes_at_each_place(
+    photo: np.ndarray, statistics: Statistics
+) -> None:
+    config = AugmentConfig(
+        order=["resize", "pad_crop", "contrast", "random_crop", "flip", "scale"],
+        resize=ResizeConfig(size=24),
+        pad_crop=PadCropConfig(size=26, padding=3),
+        contrast=FactorConfig(),
+        random_crop=RandomCropConfig(size=12),
+        flip=FlipConfig(),
+        scale=ScaleConfig(divisor=2.0),
+    )
+    images = tf.constant(np.stack([photo, 255 - photo, photo[::-1]]))
+    seeds = tf.constant([[1, 2], [3, 4], [5, 6]], tf.int64)
+    chain = make_preprocessing(config, statistics, training=True, fixed_size=True)
+    assert chain.per_example is None
+    found = chain.per_batch(images, chain.draw(images, seeds))
+    for image, seed, result in zip(images, seeds, found, strict=True):
+        for name in config.order:
+            image = OPS[name].build(getattr(config, name), statistics, True)(image, seed)
+        np.testing.assert_allclose(result, image, atol=1e-3)
 
 
 ORDERS = {
@@ -498,12 +535,12 @@ def test_only_what_a_crop_keeps_is_resized_and_it_is_the_same(
 
 def test_area_means_are_those_of_a_crop_on_whole_pixels() -> None:
     image = np.random.default_rng(0).integers(0, 256, [48, 72, 3]).astype(np.uint8)
-    window = resize_window(tf.constant(image), (24, 36), (5, 3), 17, "area")
+    window = resize_window(tf.constant(image), (24, 36), tf.constant([5, 3]), 17, "area")
     expected = image[10:44, 6:40].reshape(17, 2, 17, 2, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(window, expected, rtol=1e-5)
-    moved = resize_window(tf.constant(image[:, :70]), (24, 35), (5, 3), 17, "area")
+    moved = resize_window(tf.constant(image[:, :70]), (24, 35), tf.constant([5, 3]), 17, "area")
     np.testing.assert_allclose(moved, expected, rtol=1e-5)
-    whole = resize_window(tf.constant(image[:17, :17]), (24, 24), (7, 0), 17, "area")  # enlarged
+    whole = resize_window(tf.constant(image[:17, :17]), (24, 24), tf.constant([7, 0]), 17, "area")  # enlarged
     assert whole.shape == [17, 17, 3]
 
 

@@ -14,6 +14,7 @@ from alexnet_tf.config.schema import (
     PadCropConfig,
     RandomCropConfig,
     ResizeConfig,
+    RotateConfig,
     ScaleConfig,
     SubtractMeanConfig,
 )
@@ -24,6 +25,7 @@ from alexnet_tf.data import (
     compute_statistics,
     epoch_ids,
     eval_batches,
+    finisher,
     load_source,
     num_train_steps,
     ordered_images,
@@ -65,6 +67,36 @@ def test_elements(digits: DataSource, digits_augment: AugmentConfig, digits_stat
         tf.TensorSpec([BATCH], tf.float32),
     )
     assert len(evaluated) == -(-359 // BATCH)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        ["pad_crop", "flip", "pca", "subtract_mean", "scale"],
+        ["resize", "rotate", "random_crop", "brightness", "flip", "subtract_mean", "scale"],
+    ],
+)
+def test_what_a_device_finishes_is_what_the_host_makes(digits: DataSource, order: list[str]) -> None:
+    augment = AugmentConfig(
+        order=order,
+        pad_crop=PadCropConfig(size=8, padding=2),
+        resize=ResizeConfig(size=10),
+        rotate=RotateConfig(degrees=5),
+        random_crop=RandomCropConfig(size=8),
+        subtract_mean=SubtractMeanConfig(values=[7.0]),
+        scale=ScaleConfig(divisor=4.0),  # by another, a device may multiply with its reciprocal
+    )
+    statistics = compute_statistics(digits, augment)
+    options = {"seed": 1, "epoch": 2, "batch_size": BATCH}
+    whole = train_batches(digits, augment, statistics, **options)
+    parts = train_batches(digits, augment, statistics, **options, unfinished=True)
+    finish = finisher(digits, augment, statistics)
+    for (images, labels, ids), (unfinished, *rest) in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(finish(*unfinished), images)
+        np.testing.assert_array_equal(rest[0], labels)
+        np.testing.assert_array_equal(rest[1], ids)
+    assert len(unfinished) == 4  # the images, and what three operations drew
+    assert unfinished[0].dtype == (tf.float32 if "resize" in order else tf.uint8)
 
 
 def test_an_epoch_has_each_id_once_but_for_a_changing_remainder(digits: DataSource) -> None:

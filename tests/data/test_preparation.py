@@ -164,6 +164,27 @@ def test_training_reads_it_in_any_order(prepared):
     assert classes == [SYNSETS[index // 6] for index in ids.numpy()]
 
 
+def test_pictures_of_the_right_size_are_left_as_they_are(prepared):
+    source = data.load_source(config("prepared", prepared))
+    ops = augment("resize", "center_crop", "subtract_mean", "random_crop", "flip", "pca")
+    statistics = data.compute_statistics(source, ops)
+    options = {"seed": 3, "epoch": 1, "batch_size": 18}
+    ((expected, *_),) = data.train_batches(replace(source, shorter_side=None), ops, statistics, **options)
+    ((images, *_),) = data.train_batches(source, ops, statistics, **options)
+    np.testing.assert_array_equal(images, expected)
+    (((bytes_, corners, flips, colours), *_),) = data.train_batches(
+        source, ops, statistics, **options, unfinished=True
+    )
+    assert (bytes_.dtype, bytes_.shape[1:]) == (tf.uint8, images.shape[1:])
+    finished = data.finisher(source, ops, statistics)(bytes_, corners, flips, colours)
+    np.testing.assert_array_equal(finished, expected)
+    validation = [
+        next(iter(data.eval_batches(each, "validation", ops, statistics, batch_size=8)))[0]
+        for each in (source, replace(source, shorter_side=None))
+    ]
+    np.testing.assert_array_equal(*validation)
+
+
 def test_the_statistics_that_come_with_it_are_those_of_its_pictures(prepared, tmp_path):
     source = data.load_source(config("prepared", prepared))
     ops = augment("resize", "center_crop", "subtract_mean", "random_crop", "flip", "pca")

@@ -410,6 +410,28 @@ def test_an_operation_is_left_out_from_its_epoch_on(run, tmp_path):
     assert validation[0] == validation[1] == validation[2]
 
 
+def test_a_device_that_finishes_images_makes_the_same_run(run, tmp_path):
+    values = (
+        "training.epochs=2",
+        "training.deterministic=true",
+        "schedule.phases.fifth.epoch=2",
+        "schedule.phases.fifth.augment_off=[flip]",
+    )
+    table = {**TABLE, "augment.order": "[resize,random_crop,brightness,flip,subtract_mean,scale]"}
+    table |= {"augment.resize.size": "10", "augment.random_crop.size": "8"}
+    table["schedule.phases.fourth.augment_off"] = "[brightness]"
+    host, device = (
+        run(tmp_path / where, *values, f"augment.device={where}", **table)
+        for where in ("host", "accelerator")
+    )
+    metrics = [done.metrics().drop(columns="lr") for done in (host, device)]
+    assert metrics[0].equals(metrics[1])
+    assert len(set(rows(host, "train")["loss"])) == 2
+    left = [[variable.numpy() for variable in done.model().variables] for done in (host, device)]
+    for one, other in zip(*left, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_validation_only_at_the_end(run, tmp_path):
     done = run(tmp_path / "run", "training.evaluate_every=0", "training.epochs=2")
     assert list(rows(done, "validation")["step"]) == [10]

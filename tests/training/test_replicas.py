@@ -18,7 +18,14 @@ ONE, TWO, FOUR, PARTS = (
     "strategy.logical_devices=4",
     "strategy.logical_devices=2,training.accumulate=4",
 )
-CASES = (FOUR, ONE, TWO, PARTS)  # first the one that needs the most devices, which TensorFlow then keeps
+DEVICE = "strategy.logical_devices=2,augment.device=accelerator"
+CASES = (
+    FOUR,
+    ONE,
+    TWO,
+    PARTS,
+    DEVICE,
+)  # first the one that needs the most devices, which TensorFlow then keeps
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
