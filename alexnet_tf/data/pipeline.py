@@ -19,6 +19,7 @@ from alexnet_tf.data.statistics import Statistics
 from alexnet_tf.data.stores import AUTOTUNE, ArrayStore, DataError, StreamStore, traced
 
 NO_SEED = np.zeros(2, np.int64)
+IDS_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,11 @@ def train_batches(
     epoch: int,
     batch_size: int,
     first_step: int = 0,
+    epochs: int = 1,
     share: Share = WHOLE,
     unfinished: bool = False,
 ) -> tf.data.Dataset:
-    """Return the batches of one epoch of training.
+    """Return the batches of an epoch of training, or of several that follow on one another.
 
     What does not fill a batch is dropped, other examples each epoch. Streamed sets are shuffled by the order of
     their files and in a window of `data.shuffle_window`; there, skipped steps must be read. So must the rows of other
@@ -111,6 +113,7 @@ def train_batches(
         epoch: Decides the order and the augmentation.
         batch_size: Examples of a global batch.
         first_step: Start at this step of the epoch.
+        epochs: How many, see `epochs_at_once`.
         share: The rows of each batch to load.
         unfinished: Whether to leave what `finisher` does to it.
 
@@ -126,16 +129,35 @@ def train_batches(
     steps = num_train_steps(source, batch_size)
     split = source.split("train")
     chain = _chain(source, split, augment, statistics, training=True, portable=unfinished)
-    key, rows = _augment_key(seed, epoch), len(share.rows(batch_size))
+    rows = len(share.rows(batch_size))
     if split.ids is None:
+        if epochs != 1:
+            raise ValueError(f"{source.name} is streamed: expected one epoch at a time. Received {epochs}.")
         stream_seed = int(generator(seed, epoch).integers(2**31))
         examples = _stream_in_parts(split, stream_seed, batch_size, range(first_step, steps), share)
-        batches = _batch_examples(examples, chain, rows, key, unfinished=unfinished)
+        keys = _same_key(_augment_key(seed, epoch))
+        batches = _batch_examples(examples, keys, chain, rows, unfinished=unfinished)
     else:
-        order = epoch_ids(source, seed, epoch)[first_step * batch_size : steps * batch_size]
-        batches = _batches(split, share.of(order, batch_size), chain, rows, key, unfinished=unfinished)
-    batches = batches.apply(tf.data.experimental.assert_cardinality(max(0, steps - first_step)))
+        ids, key_of_each = [], []
+        for number in range(epoch, epoch + epochs):
+            begin = first_step if number == epoch else 0
+            order = epoch_ids(source, seed, number)[begin * batch_size : steps * batch_size]
+            ids.append(share.of(order, batch_size))
+            key_of_each.append(np.full(len(ids[-1]), _augment_key(seed, number)))
+        chosen = np.concatenate(ids), np.concatenate(key_of_each)
+        batches = _batches(split, *chosen, chain, rows, unfinished=unfinished)
+    batches = batches.apply(tf.data.experimental.assert_cardinality(max(0, epochs * steps - first_step)))
     return _finish(batches.map(traced(lambda *batch: _static(batch, rows))))
+
+
+def epochs_at_once(source: DataSource) -> int:
+    """How many epochs `train_batches` had best give at once, so that they follow on one another without a pause.
+
+    To make the batches' graph takes up to half a second, in which nothing is trained. The ids of all these epochs are
+    in memory, at most `IDS_AT_ONCE` unless one epoch has more.
+    """
+    split = source.split("train")
+    return 1 if split.ids is None else max(1, IDS_AT_ONCE // split.num_examples)
 
 
 def finisher(
@@ -188,12 +210,12 @@ def eval_batches(
         if ids is not None and not np.array_equal(ids, np.arange(min(len(ids), split.num_examples))):
             raise DataError(f"{source.name} is streamed: only its first examples can be chosen.")
         examples = _stream(split, take=total, rows=rows, batch_size=batch_size)
-        batches = _batch_examples(examples, chain, len(rows), 0)
+        batches = _batch_examples(examples, _same_key(0), chain, len(rows))
     else:
         if ids is not None and not np.isin(ids, split.ids).all():
             raise DataError(f"Some of the ids are not in the {split_name} split of {source.name}.")
         own = share.of(split.ids if ids is None else ids, batch_size)
-        batches = _batches(split, own, chain, len(rows), 0)
+        batches = _batches(split, own, np.zeros_like(own), chain, len(rows))
     whole, rest = divmod(total, batch_size)
     batches = batches.apply(tf.data.experimental.assert_cardinality(whole + (rest > rows.start)))
     batches = batches.map(traced(lambda *batch: _static(_pad(batch, len(rows)), len(rows))))
@@ -250,7 +272,8 @@ def augmented_images(
     """
     split = source.split("train")
     chain = _chain(source, split, augment, statistics, training=True)
-    batches = _batch_examples(_examples(split, ids), chain, len(ids), _augment_key(seed, epoch))
+    keys = _same_key(_augment_key(seed, epoch))
+    batches = _batch_examples(_examples(split, ids), keys, chain, len(ids))
     return next(batches.as_numpy_iterator())[0]
 
 
@@ -357,55 +380,64 @@ def _examples(split: Split, ids: np.ndarray | None = None) -> tf.data.Dataset:
 def _batches(
     split: Split,
     ids: np.ndarray,
+    keys: np.ndarray,
     chain: Preprocessing,
     batch_size: int,
-    key: int,
     *,
     unfinished: bool = False,
 ) -> tf.data.Dataset:
     """Return (images, labels, ids) of given ids; arrays are gathered by the batch if nothing is per example."""
-    dataset = tf.data.Dataset.from_tensor_slices(np.asarray(ids, np.int64))
+    ids_of, keys_of = (tf.data.Dataset.from_tensor_slices(np.asarray(part, np.int64)) for part in (ids, keys))
     store = split.store
     assert not isinstance(store, StreamStore)  # it has no ids
     if not isinstance(store, ArrayStore) or chain.per_example is not None:
-        return _batch_examples(store.examples(dataset), chain, batch_size, key, unfinished=unfinished)
+        return _batch_examples(store.examples(ids_of), keys_of, chain, batch_size, unfinished=unfinished)
     _ = store.arrays
-    finish = _finish_batch(chain, key, unfinished=unfinished)
+    finish = _finish_batch(chain, unfinished=unfinished)
 
     @traced
-    def load(batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return finish(*store.gather(batch))
+    def load(ids: tf.Tensor, keys: tf.Tensor) -> tuple[Any, ...]:
+        return finish(store.gather(ids), keys)
 
-    return dataset.batch(batch_size).map(load, num_parallel_calls=AUTOTUNE, deterministic=True)
+    batches = tf.data.Dataset.zip(ids_of, keys_of).batch(batch_size)
+    return batches.map(load, num_parallel_calls=AUTOTUNE, deterministic=True)
 
 
 def _batch_examples(
     examples: tf.data.Dataset,
+    keys: tf.data.Dataset,
     chain: Preprocessing,
     batch_size: int,
-    key: int,
     *,
     unfinished: bool = False,
 ) -> tf.data.Dataset:
-    """Preprocess (image, label, id) and make batches of them."""
-    per_example = chain.per_example
+    """Preprocess (image, label, id), each with its epoch's key, and make batches of them."""
+    keyed, per_example = tf.data.Dataset.zip(examples, keys), chain.per_example
     if per_example is not None:
 
         @traced
-        def apply(image: tf.Tensor, label: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            return per_example(image, tf.stack([tf.constant(key, tf.int64), index])), label, index
+        def apply(example: tuple[tf.Tensor, ...], key: tf.Tensor) -> tuple[Any, ...]:
+            image, label, index = example
+            return (per_example(image, tf.stack([key, index])), label, index), key
 
-        examples = examples.map(apply, num_parallel_calls=AUTOTUNE, deterministic=True)
-    finish = traced(_finish_batch(chain, key, unfinished=unfinished))
-    return examples.batch(batch_size).map(finish, num_parallel_calls=AUTOTUNE, deterministic=True)
+        keyed = keyed.map(apply, num_parallel_calls=AUTOTUNE, deterministic=True)
+    finish = traced(_finish_batch(chain, unfinished=unfinished))
+    return keyed.batch(batch_size).map(finish, num_parallel_calls=AUTOTUNE, deterministic=True)
 
 
-def _finish_batch(chain: Preprocessing, key: int, *, unfinished: bool) -> Callable[..., tuple[Any, ...]]:
-    """From (images, labels, ids) to the same after what the chain does on batches, or with what it needs to."""
+def _same_key(key: int) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensors(np.int64(key)).repeat()
 
-    def finish(images: tf.Tensor, labels: tf.Tensor, ids: tf.Tensor) -> tuple[Any, ...]:
-        seeds = tf.stack([tf.fill(tf.shape(ids), tf.constant(key, tf.int64)), ids], axis=1)
-        drawn = chain.draw(images, seeds)
+
+def _finish_batch(chain: Preprocessing, *, unfinished: bool) -> Callable[..., tuple[Any, ...]]:
+    """From ((images, labels, ids), keys) to (images, labels, ids) after what the chain does on batches.
+
+    Unfinished, with what it needs to instead.
+    """
+
+    def finish(batch: tuple[tf.Tensor, ...], keys: tf.Tensor) -> tuple[Any, ...]:
+        images, labels, ids = batch
+        drawn = chain.draw(images, tf.stack([keys, ids], axis=1))
         return (images, *drawn) if unfinished else chain.per_batch(images, drawn), labels, ids
 
     return finish

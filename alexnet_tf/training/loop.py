@@ -92,14 +92,19 @@ class Loop:
         self.keeper = checkpoint.Keeper(self.run, self.config.training.keep_checkpoints)
         self.interval = checkpoint_interval(self.config.training.checkpoint_every)
         probe = data.probe_ids(self.source, self.config.training.probe.examples, self.config.seed)
-        self.probe_batches = self._eval_batches("train", probe)  # kept: it is read again and again
+        # Kept, as they are read again and again.
+        self.probe_batches = self._eval_batches("train", probe)
+        self.validation_batches = (
+            self._eval_batches("validation") if "validation" in self.source.splits else None
+        )
         self.stop_signal = StopSignal()
         self.logs: dict[str, Any] = {}
         self.read_at = self.status_at = self.saved_at = time.perf_counter()
         self.restored_from: Path | None = None
         self.start: checkpoint.Checkpoint | None = None  # until there is a first checkpoint
         self.finite_step = 0  # the last one whose loss is known to be a number
-        self.finishers: dict[tuple[str, ...], Callable[..., tf.Tensor]] = {}  # by the order of operations
+        self.feed: Iterator[tuple[Any, Any]] = iter(())  # the batches of the epochs before `fed_until`
+        self.fed_until = 0
         self.rates: dict[str, float] = {}
         self.frozen: frozenset[str] | None = None
         self.frozen_until: str | None = None
@@ -178,11 +183,13 @@ class Loop:
         last = min(self.steps_per_epoch, self.total_steps - epoch * self.steps_per_epoch)
         self.totals = tf.constant(c.totals, tf.float64)
         self.callbacks.on_epoch_begin(epoch)
-        batches = self.distributed(epoch, first)
+        if epoch >= self.fed_until:
+            epochs = self.epochs_at_once(epoch)
+            self.feed, self.fed_until = self.distributed(epoch, first, epochs), epoch + epochs
         for index in range(first, last):
             started = time.perf_counter()
             self.team.watchdog.doing("reading a batch")
-            images, labels = next(batches)
+            images, labels = next(self.feed)
             self.team.watchdog.doing(f"in step {c.step + 1}, which waits for every worker,")
             self.follow_schedule()
             self.callbacks.on_train_batch_begin(index)
@@ -229,7 +236,7 @@ class Loop:
         logs = {**_logs(train), "learning_rate": self.learning_rate(), "images_per_second": rate}
         best = False
         if self._due("validation"):
-            scores, rate = self.evaluate(self._eval_batches("validation"))
+            scores, rate = self.evaluate(self.validation_batches)
             self.record("validation", scores, rate)
             logs |= {f"val_{name}": value for name, value in _logs(scores).items()}
             best = self._judge(scores.top1_error)
@@ -292,29 +299,32 @@ class Loop:
 
     # ------------------------------------------------------------------------------------------- measuring
 
-    def distributed(self, epoch: int, first_step: int) -> Iterator[tuple[Any, Any]]:
-        """Images and labels of each training batch of an epoch from a step on, on the devices that train."""
+    def epochs_at_once(self, epoch: int) -> int:
+        """How many epochs from this one on have their batches from one dataset: they are augmented alike."""
+        if self.config.training.overfit_batches:
+            return 1
+        ahead = math.ceil(self.total_steps / self.steps_per_epoch) - epoch
+        most, order = min(ahead, data.epochs_at_once(self.source)), self.augment(epoch).order
+        return next((more for more in range(1, most) if self.augment(epoch + more).order != order), most)
+
+    def distributed(self, epoch: int, first_step: int, epochs: int) -> Iterator[tuple[Any, Any]]:
+        """Images and labels of each training batch from a step of an epoch on, on the devices that train."""
         on_device = self.config.augment.device is AugmentDevice.accelerator
         unfinished = on_device and not self.config.training.overfit_batches
-        batches = distribute(self.strategy, self.batches(epoch, first_step, unfinished=unfinished))
-        if not unfinished:
-            yield from ((images, labels) for images, labels, _ in batches)
-            return
-        augment = self.augment(epoch)
-        finish = self.finishers.get(tuple(augment.order)) or data.finisher(
-            self.source, augment, self.statistics
-        )
-        self.finishers[tuple(augment.order)] = finish
-        for images, labels, _ in batches:
-            yield self.strategy.run(finish, args=images), labels
+        finish = data.finisher(self.source, self.augment(epoch), self.statistics) if unfinished else None
+        batches = self.batches(epoch, first_step, epochs=epochs, unfinished=unfinished)
+        for images, labels, _ in distribute(self.strategy, batches):
+            yield (self.strategy.run(finish, args=images) if finish else images), labels
 
     def augment(self, epoch: int) -> AugmentConfig:
         """The augmentation of an epoch."""
         config, off = self.config.augment, self.schedule.augment_off(epoch * self.steps_per_epoch)
         return replace(config, order=[name for name in config.order if name not in off])
 
-    def batches(self, epoch: int, first_step: int, *, unfinished: bool = False) -> tf.data.Dataset:
-        """The training batches of an epoch from a step on, see `data.train_batches`."""
+    def batches(
+        self, epoch: int, first_step: int, *, epochs: int = 1, unfinished: bool = False
+    ) -> tf.data.Dataset:
+        """The training batches of epochs from a step of the first on, see `data.train_batches`."""
         config, count = self.config, self.config.training.overfit_batches
         if not count:
             return data.train_batches(
@@ -325,6 +335,7 @@ class Loop:
                 epoch=epoch,
                 batch_size=config.training.batch_size,
                 first_step=first_step,
+                epochs=epochs,
                 share=self.team.share,
                 unfinished=unfinished,
             )

@@ -1,6 +1,7 @@
 """Order, remainder, resume, padding: what the batches of training and evaluation promise."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,9 +22,11 @@ from alexnet_tf.config.schema import (
 from alexnet_tf.data import (
     DataError,
     DataSource,
+    Share,
     Statistics,
     compute_statistics,
     epoch_ids,
+    epochs_at_once,
     eval_batches,
     finisher,
     load_source,
@@ -44,7 +47,7 @@ RANDOM = AugmentConfig(
 
 
 def epoch(
-    source: DataSource, augment: AugmentConfig, number: int = 1, seed: int = 0, **options: int
+    source: DataSource, augment: AugmentConfig, number: int = 1, seed: int = 0, **options: Any
 ) -> list[np.ndarray]:
     """The images, labels and ids of an epoch, each in one array."""
     options = {"batch_size": BATCH, **options}
@@ -97,6 +100,20 @@ def test_what_a_device_finishes_is_what_the_host_makes(digits: DataSource, order
         np.testing.assert_array_equal(rest[1], ids)
     assert len(unfinished) == 4  # the images, and what three operations drew
     assert unfinished[0].dtype == (tf.float32 if "resize" in order else tf.uint8)
+
+
+def test_epochs_at_once_are_the_epochs_one_by_one(digits: DataSource) -> None:
+    share = Share(1, 2)
+    together = epoch(digits, RANDOM, 3, first_step=9, epochs=3, share=share)
+    alone = [
+        epoch(digits, RANDOM, number, first_step=first, share=share)
+        for number, first in ((3, 9), (4, 0), (5, 0))
+    ]
+    for column, parts in zip(together, zip(*alone, strict=True), strict=True):
+        np.testing.assert_array_equal(column, np.concatenate(parts))
+    batches = train_batches(digits, RANDOM, None, seed=0, epoch=3, batch_size=BATCH, first_step=9, epochs=3)
+    assert len(batches) == 3 * (1438 // BATCH) - 9
+    assert epochs_at_once(digits) == 2**20 // 1438
 
 
 def test_an_epoch_has_each_id_once_but_for_a_changing_remainder(digits: DataSource) -> None:

@@ -25,6 +25,7 @@ from alexnet_tf.data import (
     DataSource,
     Share,
     epoch_ids,
+    epochs_at_once,
     eval_batches,
     load_source,
     probe_ids,
@@ -196,6 +197,9 @@ def test_each_worker_reads_parts_of_its_own(roots: dict[str, Path], monkeypatch:
     opened = store._open
     monkeypatch.setattr(store, "_open", lambda *place: read.append(place[:2]) or opened(*place))
     train_batches(source, CROP, None, seed=0, epoch=1, batch_size=20, share=Share(1, 2))
+    assert epochs_at_once(source) == 1
+    with pytest.raises(ValueError, match=r"is streamed: expected one epoch at a time. Received 2"):
+        train_batches(source, CROP, None, seed=0, epoch=1, epochs=2, batch_size=20)
     assert read == [(36, 48), (48, 60)]  # the second half of the 48 that follow the validation's 12
     with pytest.raises(DataError, match=r"data.stream_parts=4: expected a divisor of training.batch_size=18"):
         train_batches(source, CROP, None, seed=0, epoch=1, batch_size=18)

@@ -128,6 +128,19 @@ def limit(size):
     return action
 
 
+def saved(folder, action):
+    """An action that waits for the first checkpoint, which is written behind the training's back."""
+
+    def wait(model):
+        deadline = time.monotonic() + 30
+        while not list((folder / "checkpoints").glob("step-*.npz")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        action(model)
+
+    return wait
+
+
 @pytest.fixture
 def room_at_the_end():
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -142,7 +155,11 @@ def room_at_the_end():
 def test_a_full_disk_is_one_line_and_the_run_can_go_on(run, resume, tmp_path, file, size):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with pytest.raises(RunError) as caught:
-        run(tmp_path / "run", "training.probe.every=1", callbacks=[At(7, limit(size))])
+        run(
+            tmp_path / "run",
+            "training.probe.every=1",
+            callbacks=[At(7, saved(tmp_path / "run", limit(size)))],
+        )
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
     folder = RunFolder.open(tmp_path / "run")
     kept = folder.path / "checkpoints" / "step-000000005.npz"
@@ -171,7 +188,7 @@ def test_a_model_that_cannot_be_written_leaves_none(run, resume, tmp_path):
         run(
             folder.path,
             "training.epochs=1",
-            callbacks=[AfterEpoch(folder.path / "checkpoints", limit(20_000))],
+            callbacks=[AtTheEnd(saved(folder.path, limit(20_000)))],
         )
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
     assert not (folder.path / runs.MODEL).exists()
@@ -179,19 +196,15 @@ def test_a_model_that_cannot_be_written_leaves_none(run, resume, tmp_path):
     assert resume(folder.path).model().count_params() > 0
 
 
-class AfterEpoch(keras.callbacks.Callback):
-    """Do something when the training is over, and its last checkpoint written."""
+class AtTheEnd(keras.callbacks.Callback):
+    """Do something when the training is over."""
 
-    def __init__(self, folder, action):
+    def __init__(self, action):
         super().__init__()
-        self.folder, self.action = folder, action
+        self.action = action
 
     def on_train_end(self, logs=None):
         del logs
-        deadline = time.monotonic() + 30
-        while not list(self.folder.glob("step-*")):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
         self.action(self.model)
 
 
@@ -209,7 +222,7 @@ def test_events_that_cannot_be_written_are_one_line_and_the_run_can_go_on(run, r
         run(
             folder.path,
             "training.tensorboard=true",
-            callbacks=[StopGrowing(folder.path / "events" / "train")],
+            callbacks=[StopGrowing(folder.path)],
         )
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert str(caught.value) == (
@@ -224,7 +237,7 @@ def test_events_that_cannot_be_written_are_one_line_and_the_run_can_go_on(run, r
 
 
 class StopGrowing(keras.callbacks.Callback):
-    """When an epoch has begun for the second time, let no file of a folder grow by more than a few bytes."""
+    """When an epoch has begun for the second time, let no file grow much larger than the run's events are."""
 
     def __init__(self, folder):
         super().__init__()
@@ -233,8 +246,8 @@ class StopGrowing(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         del logs
         if epoch == 1:
-            (events,) = self.folder.glob("events.*")
-            limit(events.stat().st_size + 20)(self.model)
+            (events,) = self.folder.glob("events/train/events.*")
+            saved(self.folder, limit(events.stat().st_size + 20))(self.model)
 
 
 def test_a_report_that_cannot_be_written_leaves_the_one_before(done):
