@@ -173,14 +173,18 @@ def _sides(head: tf.Tensor) -> tf.Tensor:
     lossless = tf.stack([bits[0] & 0x3FFF, bits[0] // 2**14 + 4 * bits[1] & 0x3FFF]) + 1
     bmp = sides(18, 4)
     found = {
-        b"\x89PNG": tf.reduce_sum(tf.reshape(head[16:24], [2, 4]) * [256**place for place in (3, 2, 1, 0)], 1),
+        b"\x89PNG": tf.reduce_sum(
+            tf.reshape(head[16:24], [2, 4]) * [256**place for place in (3, 2, 1, 0)], 1
+        ),
         b"GIF8": sides(6, 2),
         b"BM": tf.minimum(bmp, 2**32 - bmp),  # a height below 0 counts rows from the top
     }
     webp = {b"WEBPVP8 ": sides(26, 2) & 0x3FFF, b"WEBPVP8L": lossless, b"WEBPVP8X": sides(24, 3) + 1}
     nothing = tf.zeros([2], tf.int64)
     known = [tf.where(_has(head, start, 0), pair, nothing) for start, pair in found.items()]
-    return tf.add_n([*known, *(tf.where(_has(head, start, 8), pair, nothing) for start, pair in webp.items())])
+    return tf.add_n(
+        [*known, *(tf.where(_has(head, start, 8), pair, nothing) for start, pair in webp.items())]
+    )
 
 
 def _has(head: tf.Tensor, text: bytes, at: int) -> tf.Tensor:

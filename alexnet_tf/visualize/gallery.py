@@ -67,7 +67,7 @@ def _is_ours(folder: Path) -> bool:
 
 def _replace(folder: Path, page: Page) -> None:
     """Write the page into a new folder that takes the name of the old one."""
-    folder = folder.absolute()
+    folder = folder.resolve()  # a link stays, what it leads to is exchanged
     try:
         with runs.temporary_folder(folder.parent) as new:
             write_page(page, new / "index.html")

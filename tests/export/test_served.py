@@ -1,6 +1,7 @@
 """The signatures on encoded pictures of every kind, from a run of colour photographs; no export."""
 
 import io
+import shutil
 import struct
 
 import numpy as np
@@ -11,7 +12,8 @@ from PIL import Image
 import alexnet_tf
 from alexnet_tf.data.headers import header_problem
 from alexnet_tf.export import ServedModel
-from alexnet_tf.inference import Run
+from alexnet_tf.inference import Run, class_labels
+from alexnet_tf.runs import write_json
 
 PIXELS = np.random.default_rng(0).integers(0, 256, [24, 30, 3], np.uint8)
 
@@ -127,7 +129,9 @@ def test_what_says_it_has_too_many_pixels_is_not_decoded(served, name, tmp_path)
     with pytest.raises(tf.errors.InvalidArgumentError, match=reason):
         served.functions["serve_bytes"](tf.constant([bomb]))
     (tmp_path / "bomb").write_bytes(bomb)
-    assert "pixels are more than" in str(header_problem(tmp_path / "bomb", 89_478_485))  # `predict` says so too
+    assert "pixels are more than" in str(
+        header_problem(tmp_path / "bomb", 89_478_485)
+    )  # `predict` says so too
 
 
 def test_pictures_of_several_sizes_in_one_request(run, served):
@@ -153,6 +157,14 @@ def test_an_empty_batch_gives_empty_answers(served, name, shape, dtype):
     assert all(len(value) == 0 for value in answer.values())
     if name != "embed":
         assert answer["probabilities"].shape == answer["top_labels"].shape == (0, 2)
+
+
+def test_a_label_is_one_line(run, tmp_path):
+    """Files of labels have one on each line."""
+    shutil.copytree(run.path, tmp_path / "run")
+    facts = {**run.dataset(), "class_names": ["a\nb", "c\u2028d"]}
+    write_json(tmp_path / "run" / "dataset.json", facts)
+    assert class_labels(alexnet_tf.load_run(tmp_path / "run"), 3) == ["a b", "c d", "class 2"]
 
 
 def test_the_cards_words_for_a_picture_are_in_the_answer(run, served):

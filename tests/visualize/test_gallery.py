@@ -112,6 +112,15 @@ def test_a_call_takes_the_place_of_the_one_before(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_link_to_a_folder_stays_a_link(run, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "there")
+    visualize_run(run, parse_look(["what=columns"]), tmp_path / "out")
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "there" / "index.html").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "there"]
+
+
 def test_a_layer_and_a_unit(run, tmp_path):
     texts = [
         "what=activations,patches,deconvolution,saliency",
