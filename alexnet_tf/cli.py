@@ -388,9 +388,11 @@ def figures(
     Keys such as model=alexnet_owt or augment=code2012 say of which network and augmentation.
     """
     from alexnet_tf.config import compose
+    from alexnet_tf.config.look import check_figures
     from alexnet_tf.runs import SweepFolder
 
     chosen = [text for text in names or [] if "=" not in text]
+    check_figures(chosen)
     # The first seed whose draw mirrors the photograph.
     defaults = ["data=imagenet2012", "model=alexnet", "seed=1"]
     config = compose([*defaults, *(text for text in names or [] if "=" in text)])
@@ -803,10 +805,10 @@ def _train(config: "Config", overrides: list[str]) -> None:
     from alexnet_tf.launching import starts_workers, train_in_workers
 
     if config.resume:
-        _check_runs(Path(config.resume))
+        _config_of(Path(config.resume), "resume")
     else:
         if config.init_from:
-            _check_runs(Path(config.init_from))
+            _config_of(Path(config.init_from), "init_from")
         check_installed(config.model)
         _print_config(config)
     if starts_workers(config, overrides):
@@ -825,12 +827,12 @@ def _check_runs(*folders: Path) -> None:
         _config_of(folder)
 
 
-def _config_of(folder: Path) -> "Config":
-    """The config of a run, without TensorFlow."""
+def _config_of(folder: Path, key: str = "") -> "Config":
+    """The config of a run, whose path came by a key of the config or as an argument; without TensorFlow."""
     from alexnet_tf.config import from_run
     from alexnet_tf.runs import CONFIG, RunFolder
 
-    return from_run(folder / CONFIG, RunFolder.open(folder).config_dict())
+    return from_run(folder / CONFIG, RunFolder.open(folder, key).config_dict())
 
 
 def _check_views(folders: list[Path], views: int) -> None:

@@ -205,8 +205,8 @@ def over_views(
 
 
 def class_labels(run: Run, outputs: int) -> list[str]:
-    """A label for each output; outputs beyond the data's classes (`model.num_classes`) are called `class <i>`."""
-    names = run.class_names
+    """A label of one line for each output; outputs beyond the data's classes (`model.num_classes`) are `class <i>`."""
+    names = [" ".join(name.splitlines()) for name in run.class_names]
     return [*names, *(f"class {index}" for index in range(len(names), outputs))]
 
 

@@ -413,19 +413,24 @@ class RunFolder:
         return cls.create(Path(path) if path else new_folder(Path("runs"), name), config, overrides)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> "RunFolder":
+    def open(cls, path: str | os.PathLike[str], key: str = "") -> "RunFolder":
         """The existing run at `path`.
+
+        Args:
+            path: The folder.
+            key: Of the config that has the path, such as `init_from`, for the error.
 
         Raises:
             WrongPathError: If there is none.
         """
         folder = Path(path)
+        named = f"{key}={folder}" if key else str(folder)
         if not folder.is_dir():
             found = "a file" if folder.exists() else "no such folder"
-            raise WrongPathError(f"{folder}: {found}. Expected a run folder, which `alexnet train` makes.")
+            raise WrongPathError(f"{named}: {found}. Expected a run folder, which `alexnet train` makes.")
         if not (folder / CONFIG).is_file():
             hint = f"; it is a sweep, whose runs are {folder}/*" if (folder / MANIFEST).exists() else ""
-            raise WrongPathError(f"{folder}: not a run folder (it has no {CONFIG}){hint}")
+            raise WrongPathError(f"{named}: not a run folder (it has no {CONFIG}){hint}")
         return cls(folder)
 
     @property

@@ -24,7 +24,7 @@ WRONG = [
         "training.batch_size=2: expected a multiple of the 4 replicas",
     ),
     (["train", "data=folder", "model=alexnet", "data.dir=nowhere"], "data.dir"),
-    (["train", "resume=nowhere"], "nowhere: no such folder. Expected a run folder"),
+    (["train", "resume=nowhere"], "resume=nowhere: no such folder. Expected a run folder"),
     (["train", "-m", "resume=nowhere"], "resume=nowhere: goes on with one run, came with a sweep"),
     (["train", "--nonsense"], "unrecognized arguments: --nonsense. See alexnet train --help"),
     (["train", "--config-dir"], "argument --config-dir/-cd: expected one argument. See alexnet train"),
@@ -62,7 +62,9 @@ WRONG = [
     (["figures", "convergence", "--run", "nowhere"], "nowhere: no such folder. Expected a run folder"),
     (["figures", "augmentation_effect", "--sweep", "nowhere"], "nowhere: no such folder"),
     (["figures", "model=alexnt"], "model=alexnt: no such choice. Expected one of: alexnet, "),
-    (["train", "init_from=nowhere"], "nowhere: no such folder. Expected a run folder"),
+    (["figures", "ilsrvc"], "figures ilsrvc: no such figure. Expected one of: architecture, activations, "),
+    (["train", "init_from=nowhere"], "init_from=nowhere: no such folder. Expected a run folder"),
+    (["train", "experiment=finetune"], "init_from=RUN: no such folder. Expected a run folder"),
     (["import-weights", "nowhere.pth", "--model", "alexnet_owt", "--out", "x"], "nowhere.pth: no such file"),
     (["import-weights", "nowhere.pth", "--out", "x"], "expected --model NAME to make a run, or --to torch"),
     (
@@ -150,6 +152,9 @@ def test_light_commands_leave_tensorflow_alone(tmp_path):
     script = (
         "import sys, alexnet_tf, alexnet_tf.cli, alexnet_tf.studies\n"
         "alexnet_tf.compose(['experiment=relu_vs_tanh'])\n"
+        "sys.argv = ['alexnet', 'figures', 'ilsrvc']\n"
+        "try: alexnet_tf.cli.main()\n"
+        "except SystemExit as end: assert end.code == 2\n"
         "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=False).returncode == 0

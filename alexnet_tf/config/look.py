@@ -1,4 +1,4 @@
-"""What `alexnet visualize` is asked for: the pictures and their options, typed and checked. Imports no TensorFlow."""
+"""What `alexnet visualize` and `alexnet figures` are asked for, typed and checked. Imports no TensorFlow."""
 
 import difflib
 import re
@@ -25,6 +25,16 @@ PICTURES = {
     "gradients": "the gradient's norm by depth with sigmoid, tanh and ReLU, before training",
 }
 """The choices of `what`, in the order of the page."""
+FIGURES = (
+    "architecture",
+    "activations",
+    "dropout",
+    "augmentation",
+    "augmentation_effect",
+    "convergence",
+    "ilsvrc",
+)
+"""The figures that `alexnet figures` draws."""
 SPLITS = ("train", "validation", "test")
 EXAMPLE = re.compile(rf"({'|'.join(SPLITS)}):(\d+)")
 
@@ -55,6 +65,12 @@ class Look:
         """Split and index of the image, if it is an example of the data."""
         found = EXAMPLE.fullmatch(self.image or "")
         return (found[1], int(found[2])) if found else None
+
+
+def check_figures(names: Sequence[str]) -> None:
+    """Raise `ConfigError` for a name that is none of `FIGURES`."""
+    if unknown := [name for name in names if name not in FIGURES]:
+        raise ConfigError(f"figures {unknown[0]}: no such figure. Expected one of: {', '.join(FIGURES)}")
 
 
 def parse_look(texts: Sequence[str]) -> Look:

@@ -17,6 +17,8 @@ TOP = 5
 """How many of the most probable classes are named, if there are so many."""
 ADOBE = b"\xff\xee\x00\x0eAdobe"
 """The JPEG segment that says that CMYK is stored inverted."""
+HEAD = 30
+"""Bytes from the beginning of a file in which PNG, GIF, BMP and WebP say their size."""
 
 
 def classify(network: keras.Model, inputs: tf.Tensor) -> tf.Tensor:
@@ -74,7 +76,7 @@ class ServedModel(tf.Module):
 
         def serve_bytes(images: tf.Tensor) -> dict[str, tf.Tensor]:
             def load(data: tf.Tensor) -> tf.Tensor:
-                with tf.control_dependencies(_encoding_checks(data)):
+                with tf.control_dependencies(_encoding_checks(data, run.config.data.max_pixels)):
                     image = decode(tf.identity(data), channels)
                 return preprocess(image[tf.newaxis], views=views)[0]
 
@@ -131,26 +133,60 @@ def _on_some(function: Callable[[tf.Tensor], tf.Tensor], inputs: tf.Tensor) -> t
     return function(tf.ensure_shape(tf.concat([inputs, filler], axis=0), inputs.shape))[:count]
 
 
-def _encoding_checks(data: tf.Tensor) -> list[tf.Operation]:
-    """Assertions on an encoded image, for what TensorFlow would decode to other colours or refuse obscurely."""
-    head = tf.strings.join([tf.strings.substr(data, 0, 30), b"\0" * 30])
-    flags = tf.io.decode_raw(tf.strings.substr(head, 20, 1), tf.uint8)
-    extended = tf.strings.substr(head, 8, 8) == b"WEBPVP8X"
-    layered = extended & (tf.bitwise.bitwise_and(flags[0], 0x12) != 0)
-    inverted = tf.cond(
-        tf.io.is_jpeg(data),
-        lambda: (
-            (tf.io.extract_jpeg_shape(data)[2] == 4)
-            & (tf.size(tf.strings.split(data[tf.newaxis], ADOBE).values) == 1)
-        ),
-        lambda: False,
-    )
+def _encoding_checks(data: tf.Tensor, max_pixels: int) -> list[tf.Operation]:
+    """Assertions on an encoded image, for what is too large, or would be decoded to other colours or refused obscurely."""
+    padded = tf.strings.substr(tf.strings.join([data, b"\0" * HEAD]), 0, HEAD)
+    head = tf.cast(tf.reshape(tf.io.decode_raw(padded, tf.uint8), [HEAD]), tf.int64)
+    is_jpeg, no_shape = tf.io.is_jpeg(data), tf.zeros([3], tf.int32)
+    shape = tf.cast(tf.cond(is_jpeg, lambda: tf.io.extract_jpeg_shape(data), lambda: no_shape), tf.int64)
+    sides = tf.where(is_jpeg, shape[1::-1], _sides(head))
+    layered = _has(head, b"WEBPVP8X", 8) & (head[20] & 0x12 != 0)
+    unmarked = tf.size(tf.strings.split(data[tf.newaxis], ADOBE).values) == 1
+    said = tf.strings.reduce_join(tf.strings.as_string(sides), separator="x")
+    large = tf.strings.join(["a picture of ", said, f" pixels, expected at most {max_pixels} in all"])
     return [
+        tf.debugging.Assert(tf.reduce_prod(sides) <= max_pixels, [large]),
         tf.debugging.Assert(
             tf.logical_not(layered), ["a WebP with alpha or animation cannot be decoded as RGB"]
         ),
         tf.debugging.Assert(
-            tf.logical_not(inverted),
+            tf.logical_not((shape[2] == 4) & unmarked),
             ["a CMYK JPEG without the marker of Adobe does not say if its colours are inverted"],
         ),
     ]
+
+
+def _sides(head: tf.Tensor) -> tf.Tensor:
+    """Width and height, int64 `[2]`, that the first bytes of a PNG, GIF, BMP or WebP say; zeros of other files.
+
+    Of a GIF they are the screen's: unlike `data.headers`, this cannot count its frames.
+
+    Args:
+        head: The bytes, int64 `[HEAD]`.
+    """
+
+    def sides(at: int, count: int) -> tf.Tensor:  # two numbers of so many bytes each, the smallest byte first
+        weights = [256**place for place in range(count)]
+        return tf.reduce_sum(tf.reshape(head[at : at + 2 * count], [2, count]) * weights, axis=1)
+
+    bits = sides(21, 2)
+    lossless = tf.stack([bits[0] & 0x3FFF, bits[0] // 2**14 + 4 * bits[1] & 0x3FFF]) + 1
+    bmp = sides(18, 4)
+    found = {
+        b"\x89PNG": tf.reduce_sum(
+            tf.reshape(head[16:24], [2, 4]) * [256**place for place in (3, 2, 1, 0)], 1
+        ),
+        b"GIF8": sides(6, 2),
+        b"BM": tf.minimum(bmp, 2**32 - bmp),  # a height below 0 counts rows from the top
+    }
+    webp = {b"WEBPVP8 ": sides(26, 2) & 0x3FFF, b"WEBPVP8L": lossless, b"WEBPVP8X": sides(24, 3) + 1}
+    nothing = tf.zeros([2], tf.int64)
+    known = [tf.where(_has(head, start, 0), pair, nothing) for start, pair in found.items()]
+    return tf.add_n(
+        [*known, *(tf.where(_has(head, start, 8), pair, nothing) for start, pair in webp.items())]
+    )
+
+
+def _has(head: tf.Tensor, text: bytes, at: int) -> tf.Tensor:
+    """Whether bytes have a text at a place."""
+    return tf.reduce_all(head[at : at + len(text)] == list(text))

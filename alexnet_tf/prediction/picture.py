@@ -60,7 +60,7 @@ def _draw_photograph(axes: Axes, path: Path) -> None:
     small = tf.image.resize(image, size, "nearest" if enlarged else "bilinear", antialias=not enlarged)
     axes.imshow(np.clip(np.rint(small.numpy()), 0, 255).astype(np.uint8))
     axes.set_anchor("S")  # next to its bars
-    axes.set_title(_short(path.name), fontsize=9)
+    axes.set_title(_short(path.name), fontsize=9, parse_math=False)
 
 
 def _draw_bars(axes: Axes, prediction: Prediction, labels: list[str], most: int) -> None:
@@ -77,4 +77,6 @@ def _draw_bars(axes: Axes, prediction: Prediction, labels: list[str], most: int)
 
 
 def _short(text: str) -> str:
+    """A text that fits; of a file's name, bytes that are no UTF-8 are replaced, as no font has them."""
+    text = text.encode(errors="surrogateescape").decode(errors="replace")
     return text if len(text) <= LETTERS else f"{text[: LETTERS - 1]}…"

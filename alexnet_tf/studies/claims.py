@@ -18,6 +18,21 @@ RESULT = "result.json"
 """What a study's report leaves for the table of claims."""
 PLACES = ("experiments", "sweeps")
 """Folders of the current one that are searched for results."""
+LOOKS = (
+    (
+        "C13",
+        "the colour in the first layer's kernels, column against column",
+        "one column for colour, one for form (paper, section 6.1)",
+        "alexnet visualize RUN what=columns",
+    ),
+    (
+        "C14",
+        "the training images with the nearest features of fc7",
+        "they look alike, their pixels differ (paper, section 6.1)",
+        "alexnet visualize RUN what=neighbours",
+    ),
+)
+"""Claims that are looked at in one run, with the command: id, what is looked at, what the source says."""
 COLUMNS = ("Claim", "experiment=", "Comparison", "Source says", "Measured", "Verdict")
 
 
@@ -48,7 +63,11 @@ def load_claims() -> list[Claim]:
         study = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("study") or {}
         if "name" in study:
             found += [_claim(study, spec) for spec in comparison_specs(study) if spec.id]
-    return sorted(found, key=lambda claim: (int(claim.id.removeprefix("C")), claim.study))
+    return sorted(found, key=lambda claim: (_number(claim.id), claim.study))
+
+
+def _number(id_: str) -> int:
+    return int(id_.removeprefix("C"))
 
 
 def _claim(study: Mapping[str, Any], spec: ComparisonSpec) -> Claim:
@@ -109,8 +128,13 @@ def find_results(paths: Sequence[Path] = ()) -> dict[str, dict[str, Any]]:
 
 
 def claims_table(claims: Iterable[Claim], results: Mapping[str, Mapping[str, Any]]) -> TextTable:
-    """A row for each claim."""
+    """A row for each claim, those of `LOOKS` too."""
     rows = [_row(claim, results.get(claim.study, {})) for claim in claims]
+    rows += [
+        (name, wording.MISSING, what, says, f"in each run: {command}", wording.MISSING)
+        for name, what, says, command in LOOKS
+    ]
+    rows.sort(key=lambda row: _number(row[0]))
     caption = "What the sources claim and what was measured; alexnet train experiment=NAME measures it"
     return TextTable(caption, COLUMNS, rows, prose=True)
 

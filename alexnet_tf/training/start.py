@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import keras
 
 from alexnet_tf.config import ConfigError
-from alexnet_tf.inference import load_run
+from alexnet_tf.inference import Run
+from alexnet_tf.runs import RunFolder
 
 LISTED = 4
 
@@ -27,7 +28,7 @@ def start_from(network: keras.Model, path: str, class_names: Sequence[str]) -> N
         ConfigError: If variables are missing there or have another shape.
         RunError: If there is no run, or it has no final model.
     """
-    run = load_run(path)
+    run = Run(RunFolder.open(path, "init_from").path)
     source = run.model()
     theirs = {variable.path: variable for variable in source.weights}
     last = network.layers[-1].name

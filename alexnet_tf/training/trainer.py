@@ -210,7 +210,7 @@ def _resumed(path: str, changes: Sequence[str]) -> tuple[RunFolder, Config]:
         WrongPathError: If there is no run.
         ConfigError: If what was typed would make it another run.
     """
-    folder = RunFolder.open(path)
+    folder = RunFolder.open(path, "resume")
     if folder.status().get(runs.IMPORTED):
         raise ConfigError(
             f"resume={path}: was imported, not trained. Expected init_from={path} to start from it"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet_tf.config import Config, ConfigError
+from alexnet_tf.config.look import check_figures
 from alexnet_tf.config.schema import StagedModelConfig
 from alexnet_tf.pages import Picture
 from alexnet_tf.visualize.figures_architecture import architecture
@@ -58,7 +59,7 @@ FIGURES: dict[str, _Figure] = {
     ),
     "ilsvrc": _Figure(lambda _: ilsvrc()),
 }
-"""Every figure by its name."""
+"""What draws each of `config.look.FIGURES`."""
 
 
 def draw_figures(names: Sequence[str], subjects: Subjects) -> tuple[list[Picture], dict[str, str]]:
@@ -75,8 +76,7 @@ def draw_figures(names: Sequence[str], subjects: Subjects) -> tuple[list[Picture
         ConfigError: A name is unknown, something that it needs is not given or does not fit.
         RunError: A run or sweep has nothing to draw, or is damaged.
     """
-    if unknown := [name for name in names if name not in FIGURES]:
-        raise ConfigError(f"figures {unknown[0]}: no such figure. Expected one of: {', '.join(FIGURES)}")
+    check_figures(names)
     chosen = list(dict.fromkeys(names or FIGURES))
     missing = {name: option for name in chosen if (option := FIGURES[name].lacks(subjects))}
     if names and missing:

@@ -13,9 +13,7 @@ from alexnet_tf.config.look import PICTURES, Look
 from alexnet_tf.inference import Run
 from alexnet_tf.pages import PLOTS, Page, TextTable, write_page
 from alexnet_tf.runs import RunError, WrongPathError
-from alexnet_tf.visualize.network import (
-    NotApplicableError,
-)
+from alexnet_tf.visualize.network import NotApplicableError
 from alexnet_tf.visualize.sections import SECTIONS, Section
 from alexnet_tf.visualize.subject import Subject
 
@@ -38,7 +36,8 @@ def visualize_run(
 
     Raises:
         ConfigError: The run is of no network; an option does not fit it; what was asked for by name does not exist there.
-        RunError: The run has not finished, a file of it is damaged, or the folder cannot be written.
+        RunError: The run has not finished, its model is damaged, the folder cannot be written, or what was asked for by
+            name takes another file that is damaged.
         WrongPathError: The folder holds other things.
         DataError: Its data are not there or not readable.
     """
@@ -47,9 +46,9 @@ def visualize_run(
         raise WrongPathError(
             f"{folder}: holds other things. Expected a new folder, or one of alexnet visualize"
         )
-    run.model_path()
     subject = Subject(run, look)
     try:
+        _ = subject.model  # which every picture takes
         subject.check()
         page = _page(subject, told)
     except tf.errors.OpError as error:
@@ -68,7 +67,7 @@ def _is_ours(folder: Path) -> bool:
 
 def _replace(folder: Path, page: Page) -> None:
     """Write the page into a new folder that takes the name of the old one."""
-    folder = folder.absolute()
+    folder = folder.resolve()  # a link stays, what it leads to is exchanged
     try:
         with runs.temporary_folder(folder.parent) as new:
             write_page(page, new / "index.html")
@@ -97,6 +96,10 @@ def _page(subject: Subject, told: Callable[[int, int], None]) -> Page:
         except NotApplicableError as error:
             if subject.look.what:
                 raise ConfigError(f"what={name}: {subject.run.path} has no such picture: {error}") from error
+            left_out.append((name, str(error)))
+        except RunError as error:  # a damaged file, such as a checkpoint
+            if subject.look.what:
+                raise
             left_out.append((name, str(error)))
     told(len(names), len(names))
     again = ["alexnet", "visualize", str(subject.run.path), *_typed(subject.look)]

@@ -1,6 +1,7 @@
 """Weights and gradients layer by layer: their distributions over the training, and what the nonlinearity does to depth."""
 
 import dataclasses
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,14 +12,14 @@ import tensorflow as tf
 from alexnet_tf.config.schema import Activation, StagedModelConfig
 from alexnet_tf.evaluation import cross_entropy
 from alexnet_tf.model import build
-from alexnet_tf.visualize.network import weighted_layers
+from alexnet_tf.visualize.network import batch_rows, weighted_layers
 
 COMPARED = (Activation.sigmoid, Activation.tanh, Activation.relu)
 BINS = 60
 
 
 def kernel_gradients(
-    model: keras.Model, images: tf.Tensor, labels: tf.Tensor, rows: int = 64
+    model: keras.Model, images: tf.Tensor, labels: tf.Tensor, rows: int | None = None
 ) -> list[np.ndarray]:
     """The gradients of the mean loss with respect to each kernel, without dropout, in the order of the layers.
 
@@ -26,8 +27,9 @@ def kernel_gradients(
         model: Images to logits.
         images: `[N, H, W, C]`, preprocessed.
         labels: int32 `[N]`.
-        rows: Images at once; what they add up to depends on it by rounding alone.
+        rows: Images at once, by default `batch_rows`; what they add up to depends on it by rounding alone.
     """
+    rows = rows or batch_rows(model)
     kernels = [layer.kernel for layer in weighted_layers(model)]
     sums = [np.zeros(kernel.shape, np.float32) for kernel in kernels]
     for start in range(0, len(labels), rows):
@@ -65,6 +67,8 @@ def depth_norms(
         norms[str(activation)] = [
             float(np.linalg.norm(each)) for each in kernel_gradients(model, images, labels)
         ]
+        del model
+        gc.collect()  # a Keras model is in cycles, and the next one wants its memory
     return names, norms
 
 

@@ -1,10 +1,12 @@
 """Walking through a functional Keras model: which layer follows which, and what of the image a unit sees."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from alexnet_tf.config import ConfigError
 from alexnet_tf.model import (
@@ -31,6 +33,10 @@ POINTWISE = (
 """Layers whose output at a pixel comes from the same pixel of their inputs."""
 BETWEEN = (*POINTWISE, WithinMapNormalization, Pool2D, *POOLS)
 """Layers that may stand between a layer's weights and its nonlinearity, the sum of a residual block among them."""
+ROWS = 64
+"""Images of a batch at most."""
+BATCH_BYTES = 128 * 2**20
+"""What the outputs of all layers on a batch may take. A tape holds them, and oneDNN keeps several times as much ever after."""
 
 
 class NotApplicableError(ConfigError):
@@ -58,6 +64,13 @@ def tap(model: keras.Model, tensors: Sequence[Any]) -> Callable[[Any], list[Any]
     """A function from images to the values of some of a functional model's tensors, without dropout."""
     inside = keras.Model(model.inputs[0], list(tensors))
     return lambda images: keras.tree.flatten(inside(images, training=False))
+
+
+def batch_rows(model: keras.Model) -> int:
+    """How many images go through a model at once, so that memory does not depend on the size of its maps."""
+    outputs = [tensor for layer in model.layers for tensor in keras.tree.flatten(layer.output)]
+    values = sum(math.prod(tensor.shape[1:]) * tf.as_dtype(tensor.dtype).size for tensor in outputs)
+    return max(1, min(ROWS, BATCH_BYTES // values))
 
 
 def weighted_layers(model: keras.Model) -> list[keras.layers.Layer]:

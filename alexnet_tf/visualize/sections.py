@@ -1,7 +1,9 @@
 """What each picture takes from a run: the step from what is computed to what is drawn."""
 
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -101,19 +103,24 @@ def _columns(subject: Subject) -> Section:
 
 def _histograms(subject: Subject) -> Section:
     images, labels = subject.probe()
-    config = subject.run.config
-    model = build(config.model, seed=config.seed)
-    layers = weighted_layers(model)
-    shown = _spread(len(layers), LAYERS)
-    snapshots = Snapshots([layers[index].name for index in shown])
-    for step in _states(subject, model):
-        gradients = kernel_gradients(model, images, labels)
-        kernels = [np.asarray(layers[index].kernel, np.float32) for index in shown]
-        snapshots.add(step, kernels, [gradients[index] for index in shown])
+    names = [layer.name for layer in weighted_layers(subject.model)]
+    shown = _spread(len(names), LAYERS)
+    snapshots = Snapshots([names[index] for index in shown])
+    for step, model in _states(subject):
+        snapshots.add(step, *_weights_and_gradients(model, images, labels, shown))
     if len(snapshots.steps) < 2:
         raise NotApplicableError("no earlier state of it is known")
     picture = draw_measures.histograms_picture(snapshots.histograms(), snapshots.steps, len(labels))
     return Section(picture)
+
+
+def _weights_and_gradients(
+    model: keras.Model, images: tf.Tensor, labels: tf.Tensor, shown: list[int]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The kernels of some of the layers with weights, and their gradients."""
+    gradients, layers = kernel_gradients(model, images, labels), weighted_layers(model)
+    kernels = [np.asarray(layers[index].kernel, np.float32) for index in shown]
+    return kernels, [gradients[index] for index in shown]
 
 
 def _spread(total: int, most: int) -> list[int]:
@@ -121,22 +128,33 @@ def _spread(total: int, most: int) -> list[int]:
     return [int(index) for index in np.unique(np.linspace(0, total - 1, min(total, most)).astype(int))]
 
 
-def _states(subject: Subject, model: keras.Model) -> Iterator[int]:
-    """Bring a new network of the run from state to state: as it started, its checkpoints, its end; yield their steps."""
+def _states(subject: Subject) -> Iterator[tuple[int, keras.Model]]:
+    """Yield the steps of a run that are known and its network then: as it started, its checkpoints, its end.
+
+    Each is gone when the next comes.
+
+    Raises:
+        RunError: A checkpoint is damaged.
+    """
     config, last = subject.run.config, int(subject.run.status().get("step", 0))
+    model = build(config.model, seed=config.seed)
     if config.init_from is None and runs.IMPORTED not in subject.run.status():
-        yield 0  # it is as the training found it: its weights follow from the seed
+        yield 0, model  # it is as the training found it: its weights follow from the seed
     paths = subject.run.checkpoints()
     for path in (paths[index] for index in _spread(len(paths), SNAPSHOTS)):
-        state = checkpoint.load(path)
-        step = int(state.state["counters"]["step"])
-        if step == last:
-            continue
-        own = {name: array for name, array in state.arrays.items() if name.startswith("model/")}
-        checkpoint.restore({"model": model.variables}, checkpoint.Checkpoint(own, {}), path)
-        yield step
-    model.set_weights(subject.model.get_weights())
-    yield last
+        if (step := _restore(model, path)) != last:
+            yield step, model
+    del model
+    gc.collect()  # it is in cycles, and has as many weights as the one that is looked at
+    yield last, subject.model
+
+
+def _restore(model: keras.Model, path: Path) -> int:
+    """Give a network the weights of a checkpoint, and return the step; what else is in the file is not kept."""
+    state = checkpoint.load(path)
+    own = {name: array for name, array in state.arrays.items() if name.startswith("model/")}
+    checkpoint.restore({"model": model.variables}, checkpoint.Checkpoint(own, {}), path)
+    return int(state.state["counters"]["step"])
 
 
 def _gradients(subject: Subject) -> Section:

@@ -21,13 +21,13 @@ from alexnet_tf.visualize.inspection import NORMALISING
 from alexnet_tf.visualize.network import (
     NotApplicableError,
     activated,
+    batch_rows,
     find_layer,
     parents,
     tap,
     weighted_layers,
 )
 
-BATCH = 64
 PROBE = 256
 """Examples of a gradient or of a statistic of activations at most."""
 
@@ -204,7 +204,7 @@ class Subject:
             split,
             augment,
             self.statistics,
-            batch_size=BATCH,
+            batch_size=batch_rows(self.model),
             ids=places if ids is None else ids[places],
         )
         for images, labels, weights in rows.as_numpy_iterator():

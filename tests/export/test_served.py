@@ -1,6 +1,8 @@
 """The signatures on encoded pictures of every kind, from a run of colour photographs; no export."""
 
 import io
+import shutil
+import struct
 
 import numpy as np
 import pytest
@@ -8,8 +10,10 @@ import tensorflow as tf
 from PIL import Image
 
 import alexnet_tf
+from alexnet_tf.data.headers import header_problem
 from alexnet_tf.export import ServedModel
-from alexnet_tf.inference import Run
+from alexnet_tf.inference import Run, class_labels
+from alexnet_tf.runs import write_json
 
 PIXELS = np.random.default_rng(0).integers(0, 256, [24, 30, 3], np.uint8)
 
@@ -92,6 +96,44 @@ def test_a_bad_picture_fails_its_request_with_the_reason_and_no_other(served, na
     assert np.isfinite(served.functions["serve_bytes"](tf.constant([good]))["probabilities"]).all()
 
 
+def patched(data: bytes, at: int, value: bytes) -> bytes:
+    return data[:at] + value + data[at + len(value) :]
+
+
+def jpeg_of(width: int, height: int) -> bytes:
+    data = encode("RGB", "JPEG")
+    return patched(data, data.index(b"\xff\xc0") + 5, struct.pack(">2H", height, width))
+
+
+BOMBS = {
+    "PNG": (patched(encode("RGB", "PNG"), 16, struct.pack(">2I", 30_000, 20_000)), "30000x20000"),
+    "JPEG": (jpeg_of(60_000, 50_000), "60000x50000"),
+    "GIF": (patched(encode("P", "GIF"), 6, struct.pack("<2H", 60_000, 50_000)), "60000x50000"),
+    "BMP": (patched(encode("RGB", "BMP"), 18, struct.pack("<2i", 30_000, -20_000)), "30000x20000"),
+    "WebP": (patched(encode("RGB", "WEBP"), 26, struct.pack("<2H", 16_000, 15_000)), "16000x15000"),
+    "lossless WebP": (
+        patched(encode("RGB", "WEBP", lossless=True), 21, struct.pack("<I", 14_999 << 14 | 15_999)),
+        "16000x15000",
+    ),
+    "extended WebP": (
+        b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + bytes.fromhex("7f3e00973a00") + bytes(30),
+        "16000x15000",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_what_says_it_has_too_many_pixels_is_not_decoded(served, name, tmp_path):
+    bomb, size = BOMBS[name]
+    reason = f"a picture of {size} pixels, expected at most 89478485 in all"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=reason):
+        served.functions["serve_bytes"](tf.constant([bomb]))
+    (tmp_path / "bomb").write_bytes(bomb)
+    assert "pixels are more than" in str(
+        header_problem(tmp_path / "bomb", 89_478_485)
+    )  # `predict` says so too
+
+
 def test_pictures_of_several_sizes_in_one_request(run, served):
     small = Image.fromarray(PIXELS).resize((17, 40))
     stream = io.BytesIO()
@@ -115,6 +157,14 @@ def test_an_empty_batch_gives_empty_answers(served, name, shape, dtype):
     assert all(len(value) == 0 for value in answer.values())
     if name != "embed":
         assert answer["probabilities"].shape == answer["top_labels"].shape == (0, 2)
+
+
+def test_a_label_is_one_line(run, tmp_path):
+    """Files of labels have one on each line."""
+    shutil.copytree(run.path, tmp_path / "run")
+    facts = {**run.dataset(), "class_names": ["a\nb", "c\u2028d"]}
+    write_json(tmp_path / "run" / "dataset.json", facts)
+    assert class_labels(alexnet_tf.load_run(tmp_path / "run"), 3) == ["a b", "c d", "class 2"]
 
 
 def test_the_cards_words_for_a_picture_are_in_the_answer(run, served):

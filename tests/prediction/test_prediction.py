@@ -198,6 +198,19 @@ def test_the_picture_has_bars_for_each(classifier: Classifier, photos: Path) -> 
     assert "0.png: class" in picture.alt
 
 
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_the_picture_takes_any_name(photos: Path, tmp_path: Path, kind: str) -> None:
+    found = []
+    for name in (b"$a_{b$.png", b"\xff.png", "\u2028蚁.png".encode()):
+        path = tmp_path / os.fsdecode(name)
+        path.write_bytes((photos / "class0" / "0.png").read_bytes())
+        found.append(Prediction(path, np.array([0.25, 0.75], np.float32)))
+    picture = draw_predictions(found, ["$x_{$", "y"], 2)
+    assert getattr(picture, kind)()
+    titles = [axes.get_title() for axes in picture.figure.axes if axes.get_title()]
+    assert titles[:2] == ["$a_{b$.png", "\ufffd.png"]
+
+
 def test_where_a_savedmodel_is(saved: Path, run: Run, tmp_path: Path) -> None:
     assert find_savedmodel(saved) == find_savedmodel(saved.parent) == saved
     assert find_savedmodel(run.path) is None

@@ -71,7 +71,11 @@ def test_results_are_found_by_study_and_shown(tmp_path, sweep_builder, monkeypat
     assert row[4].startswith("3.0x [2.")
     assert row[4].endswith("(5 seeds, small)")
     assert (row[1], row[5]) == ("overlapping_pooling", "confirmed")
-    assert {row[4] for row in table.rows if row[0] != "C3"} == {"not yet"}
+    looked_at = {row[0]: row for row in table.rows if row[0] in ("C13", "C14")}
+    assert {row[4] for row in table.rows if row[0] not in ("C3", *looked_at)} == {"not yet"}
+    assert looked_at["C13"][4] == "in each run: alexnet visualize RUN what=columns"
+    assert looked_at["C14"][4] == "in each run: alexnet visualize RUN what=neighbours"
+    assert list(dict.fromkeys(row[0] for row in table.rows)) == [f"C{n}" for n in range(1, 19)]
     assert find_results([sweep.path]) == find_results()
 
 

@@ -127,7 +127,7 @@ def tiny_network(tiny):
 
 
 def test_where_it_starts_from_must_be_a_finished_run(run, first, tmp_path):
-    with pytest.raises(WrongPathError, match="no such folder"):
+    with pytest.raises(WrongPathError, match=r"^init_from=.*nowhere: no such folder"):
         run(tmp_path / "second", f"init_from={tmp_path / 'nowhere'}")
     shutil.copytree(first.path, tmp_path / "running")
     write_json(tmp_path / "running" / "status.json", {"state": "running"})

@@ -18,6 +18,7 @@ from matplotlib.text import Text
 
 from alexnet_tf import data, runs
 from alexnet_tf.config import ConfigError, compose, to_yaml
+from alexnet_tf.config.look import FIGURES as NAMES
 from alexnet_tf.model import ACTIVATIONS, ColumnConv2D, Pool2D, mask_scope
 from alexnet_tf.pages import Picture
 from alexnet_tf.runs import Job, RunError, RunFolder, State, SweepFolder, Table, WrongPathError
@@ -487,6 +488,7 @@ def test_what_is_asked_for_by_name_must_be_given():
 def test_an_unknown_figure_is_one_line_with_the_choices():
     with pytest.raises(ConfigError, match=f"^figures ilsrvc: no such figure. .*: {', '.join(FIGURES)}$"):
         draw_figures(["ilsrvc"], Subjects(config=config()))
+    assert tuple(FIGURES) == NAMES
 
 
 def test_what_is_no_run_or_sweep(tmp_path):

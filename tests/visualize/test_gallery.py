@@ -112,6 +112,15 @@ def test_a_call_takes_the_place_of_the_one_before(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_link_to_a_folder_stays_a_link(run, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "there")
+    visualize_run(run, parse_look(["what=columns"]), tmp_path / "out")
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "there" / "index.html").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "there"]
+
+
 def test_a_layer_and_a_unit(run, tmp_path):
     texts = [
         "what=activations,patches,deconvolution,saliency",
@@ -187,6 +196,30 @@ def test_without_its_data_a_run_still_shows_its_kernels(run, tmp_path):
     assert "it needs the run's data: data.dir=" in dict(found.details[0].rows)["mistakes"]
     with pytest.raises(ConfigError, match=r"what=mistakes: .* it needs the run's data"):
         visualize_run(moved, parse_look(["what=mistakes"]))
+
+
+def test_a_damaged_checkpoint_costs_one_picture(run, tmp_path, monkeypatch):
+    shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns("plots"))
+    broken = load_run(tmp_path / "run")
+    path = broken.checkpoints()[0]
+    path.write_bytes(path.read_bytes()[:1000])
+    few = {name: PICTURES[name] for name in ("columns", "histograms", "saturation")}
+    monkeypatch.setattr("alexnet_tf.visualize.gallery.PICTURES", few)
+    found = visualize_run(broken, parse_look(["examples=6"]))
+    assert [picture.name for picture in found.pictures] == ["columns", "saturation"]
+    ((name, reason),) = found.details[0].rows
+    assert (name, reason.partition(" (")[0]) == ("histograms", f"{path}: damaged")
+    assert f"{path}: damaged" in (broken.path / FOLDER / "index.html").read_text()
+    with pytest.raises(RunError, match=rf"^{path}: damaged"):
+        visualize_run(broken, parse_look(["what=columns,histograms"]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_model_leaves_nothing_to_look_at(run, tmp_path):
+    shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns("plots"))
+    (tmp_path / "run" / "model.keras").write_bytes(b"PK")
+    with pytest.raises(RunError, match=r"model\.keras: cannot be loaded"):
+        visualize_run(load_run(tmp_path / "run"), parse_look([]))
 
 
 def test_what_is_no_finished_network(tmp_path):

@@ -8,9 +8,12 @@ import tensorflow as tf
 from alexnet_tf.config import ConfigError
 from alexnet_tf.model import ColumnConv2D, LocalResponseNormalization, Pool2D, build_model
 from alexnet_tf.visualize.network import (
+    BATCH_BYTES,
+    ROWS,
     Box,
     NotApplicableError,
     activated,
+    batch_rows,
     chain,
     columns_of,
     find_layer,
@@ -97,3 +100,13 @@ def test_finding_a_layer(alexnet_model):
     assert find_layer(alexnet_model, None).name == "conv5"
     with pytest.raises(ConfigError, match=r"layer=conv9: expected one of conv1, conv2, .*, fc8"):
         find_layer(alexnet_model, "conv9")
+
+
+def test_large_maps_go_through_in_small_batches(alexnet_model):
+    """What the outputs of its layers take: 9 MB an image of 227 pixels for AlexNet."""
+    image = 4 * sum(int(np.prod(layer.output.shape[1:])) for layer in alexnet_model.layers)
+    assert image > 8e6
+    assert 1 < batch_rows(alexnet_model) == BATCH_BYTES // image < ROWS
+    assert batch_rows(build_model("cifar_quick", 3)) == ROWS
+    huge = keras.Sequential([keras.Input([3000, 3000, 3]), keras.layers.Conv2D(8, 1)])
+    assert batch_rows(huge) == 1
