@@ -197,11 +197,13 @@ def _scaling(setting: Setting) -> list[Contender]:
 
 def _epoch(setting: Setting) -> list[Contender]:
     config, why_not = setting.config, _unlike_peers(setting.config)
+    limit = _products(config.training.precision, setting.threads)
     return [
-        _ours("epochs:epoch", config=config, folder=str(setting.folder / "run")),
-        _ours("epochs:bare_steps", BARE_STEPS, "variant", config=config),
+        _ours("epochs:epoch", limit=limit.name, config=config, folder=str(setting.folder / "run")),
+        _ours("epochs:bare_steps", BARE_STEPS, "variant", limit.name, config=config),
         _peer("Keras fit", "keras_peer:epoch", (), why_not, config=config),
         *_torch("epoch", why_not, config=config, threads=setting.threads),
+        limit,
     ]
 
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import data
+from alexnet_tf import data, model
 from alexnet_tf.bench import ours
 from alexnet_tf.bench.contender import Subject
 from alexnet_tf.bench.process import BenchError, resident_memory
@@ -58,7 +58,8 @@ def epoch(config: Config, folder: str) -> Subject:
             _arrive(gate, failures)
 
     images = data.num_train_steps(source, config.training.batch_size) * config.training.batch_size
-    return Subject(run, items=images)
+    flops = images * ours.training_flops(model.build(complete(config, source).model))
+    return Subject(run, work=flops, items=images)
 
 
 def bare_steps(config: Config) -> Subject:
@@ -67,7 +68,7 @@ def bare_steps(config: Config) -> Subject:
     steps = data.num_train_steps(source, config.training.batch_size)
     step = ours.train_step(complete(config, source))
     return Subject(
-        lambda repetitions: step.run(repetitions * steps), items=steps * step.items, facts=step.facts
+        lambda repetitions: step.run(repetitions * steps), steps * step.work, steps * step.items, step.facts
     )
 
 
