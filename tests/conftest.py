@@ -1,5 +1,6 @@
 """What all tests share: the command as a subprocess, in a folder of its own and with a cache of its own."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -9,6 +10,13 @@ from pathlib import Path
 import pytest
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def pytest_collection_finish() -> None:
+    """Python's search for cycles goes through all that TensorFlow and Hydra hold; so it does that less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="session", autouse=True)
