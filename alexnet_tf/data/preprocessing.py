@@ -183,7 +183,9 @@ def _on_each_view(apply: Apply) -> Apply:
 
     def apply_flat(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         done = apply(tf.reshape(images, [-1, *images.shape[-3:]]), seed)
-        shape = tf.concat([tf.shape(images)[:-3], done.shape[-3:]], axis=0)
-        return tf.ensure_shape(tf.reshape(done, shape), [*images.shape[:-3], *done.shape[-3:]])
+        leading = [-1 if length is None else length for length in images.shape[:-3]]  # a batch's at most
+        return tf.reshape(
+            done, [*leading, *done.shape[-3:]]
+        )  # LiteRT cannot `ensure_shape` what it cannot prove
 
     return apply_flat
