@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import re
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,8 +39,9 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 NO_NEW_ENTRY = "a new entry cannot be added on the command line; put it in a YAML file"
 
 
+@functools.cache
 def register_schemas() -> None:
-    """Make the dataclasses known to Hydra, so that every file and override is type-checked while composing."""
+    """Once in a process, make the dataclasses known to Hydra, so that every file and override is type-checked while composing."""
     store = ConfigStore.instance()
     for (group, name), node in schema.SCHEMAS.items():
         store.store(group=group, name=name, node=node, provider="alexnet_tf")

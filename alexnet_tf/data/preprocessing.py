@@ -294,7 +294,8 @@ def _on_each_view(transform: Transform) -> Transform:
 
     def change(images: tf.Tensor, drawn: None) -> tf.Tensor:
         done = transform.change(tf.reshape(images, [-1, *images.shape[-3:]]), drawn)
-        shape = tf.concat([tf.shape(images)[:-3], done.shape[-3:]], axis=0)
-        return tf.ensure_shape(tf.reshape(done, shape), [*images.shape[:-3], *done.shape[-3:]])
+        leading = [-1 if length is None else length for length in images.shape[:-3]]  # a batch's at most
+        # Not `ensure_shape`, which LiteRT has not.
+        return tf.reshape(done, [*leading, *done.shape[-3:]])
 
     return Transform(change)

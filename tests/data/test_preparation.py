@@ -509,7 +509,7 @@ def test_what_tfds_has_prepared_is_prepared_too(prepared, tmp_path):
     assert source.split("validation").num_examples == 8
 
 
-def test_the_command(alexnet, tmp_path, archives):
+def test_the_command(alexnet, alexnet_here, tmp_path, archives):
     out = str(tmp_path / "out")
     wrong = {
         ("data=imagenet2012", "model=alexnet"): "model=alexnet: expected data=NAME or data.KEY=VALUE",
@@ -520,7 +520,7 @@ def test_the_command(alexnet, tmp_path, archives):
         ("data=folder", "--raw", "--quality=90"): "--quality 90: expected without --raw",
     }
     for arguments, message in wrong.items():
-        result = alexnet("prepare", *arguments, "--out", out)
+        result = alexnet_here("prepare", *arguments, "--out", out)
         assert (result.returncode, result.stderr.strip()[: len(message) + 9]) == (2, f"alexnet: {message}")
     assert not (tmp_path / "out").exists()
     command = [
@@ -536,5 +536,5 @@ def test_the_command(alexnet, tmp_path, archives):
     result = alexnet(*command)
     assert result.returncode == 0, result.stderr
     assert f"train with data=prepared data.dir={out}" in result.stdout.replace("\n", "")
-    verified = alexnet("prepare", "--verify", "--out", out)
+    verified = alexnet_here("prepare", "--verify", "--out", out)
     assert "26 pictures, every one as it was written" in verified.stdout, verified.stderr

@@ -271,10 +271,11 @@ def test_ten_views_are_averaged(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_saved_model_cli_shows_and_runs_it(exported: ExportResult) -> None:
+def test_saved_model_cli_shows_and_runs_it(exported: ExportResult, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((2, 9, 9, 1), np.uint8))
     program = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli"]
     arguments = ["--dir", str(exported.path), "--tag_set", "serve", "--signature_def"]
-    run = ["run", *arguments, "serving_default", "--input_exprs", "images=np.zeros((2,9,9,1),np.uint8)"]
+    run = ["run", *arguments, "serving_default", "--inputs", f"images={tmp_path / 'images.npy'}"]
     for command, said in ((["show", *arguments, "serve_bytes"], "DT_STRING"), (run, "output key top_labels")):
         done = subprocess.run([*program, *command], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

@@ -147,8 +147,8 @@ def test_the_command_tells_agreement_by_its_status(alexnet):
         (["model=lenet5", "model.lrn.q=2"], "model.lrn.q: no such key. Expected one of: size, k"),
     ],
 )
-def test_wrong_use_is_one_line_and_status_2(alexnet, arguments, message):
-    result = alexnet("fidelity", *arguments)
+def test_wrong_use_is_one_line_and_status_2(alexnet_here, arguments, message):
+    result = alexnet_here("fidelity", *arguments)
     assert result.returncode == 2
     assert result.stderr.startswith(f"alexnet: {message}")
     assert result.stderr.count("\n") == 1

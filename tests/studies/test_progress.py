@@ -83,8 +83,8 @@ def test_the_table_in_a_pipe(alexnet):
 
 
 @pytest.mark.usefixtures("sweep")
-def test_data_for_programs(alexnet):
-    result = alexnet("sweep", "status", "sweep", "--json")
+def test_data_for_programs(alexnet_here):
+    result = alexnet_here("sweep", "status", "sweep", "--json")
     content = json.loads(result.stdout)
     assert content["active"] is True
     assert content["counts"]["running"] == 2
@@ -95,7 +95,7 @@ def test_data_for_programs(alexnet):
 
 @pytest.mark.usefixtures("sweep")
 @pytest.mark.parametrize("verb", ["status", "resume"])
-def test_what_is_no_sweep_is_one_line(alexnet, tmp_path, verb):
+def test_what_is_no_sweep_is_one_line(alexnet_here, tmp_path, verb):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / runs.MANIFEST).write_text("jobs: [")
     for path, message, code in (
@@ -107,7 +107,7 @@ def test_what_is_no_sweep_is_one_line(alexnet, tmp_path, verb):
         ),
         ("broken", "alexnet: broken/sweep.yaml: cannot be read (", 1),
     ):
-        result = alexnet("sweep", verb, path)
+        result = alexnet_here("sweep", verb, path)
         assert result.returncode == code, result.stderr
         assert result.stderr.startswith(message)
         assert len(result.stderr.splitlines()) == 1
@@ -115,8 +115,8 @@ def test_what_is_no_sweep_is_one_line(alexnet, tmp_path, verb):
 
 
 @pytest.mark.usefixtures("sweep")
-def test_a_sweep_that_does_not_say_its_command_cannot_go_on(alexnet):
-    result = alexnet("sweep", "resume", "sweep")
+def test_a_sweep_that_does_not_say_its_command_cannot_go_on(alexnet_here):
+    result = alexnet_here("sweep", "resume", "sweep")
     assert result.returncode == 1
     assert "sweep/sweep.yaml: does not say how the sweep was started" in result.stderr
 

@@ -131,9 +131,9 @@ def test_what_only_ends_a_run_does_not_make_another_job():
     assert name(skip, "data.max_pixels=9") != name(skip)
 
 
-def test_a_run_is_no_place_for_a_sweep(alexnet, tmp_path):
+def test_a_run_is_no_place_for_a_sweep(alexnet_here, tmp_path):
     RunFolder.create(tmp_path / "run", "{}", [])
-    result = alexnet("train", "-m", *TINY, "seed=0,1", "run_dir=run")
+    result = alexnet_here("train", "-m", *TINY, "seed=0,1", "run_dir=run")
     assert result.returncode == 2
     assert result.stderr == "alexnet: run_dir=run: expected a new folder or a sweep, came a run\n"
 
@@ -167,15 +167,15 @@ def test_a_study_tunes_compares_and_reports(tmp_path, alexnet):
     assert "init_glorot" in (tmp_path / "study" / "report.html").read_text()
 
 
-def test_a_study_refuses_a_sweep_beside_it(alexnet, tmp_path):
-    result = alexnet("train", "experiment=relu_vs_tanh", "seed=0,1")
+def test_a_study_refuses_a_sweep_beside_it(alexnet_here, tmp_path):
+    result = alexnet_here("train", "experiment=relu_vs_tanh", "seed=0,1")
     assert result.returncode == 2
     assert "seed=0,1: a study's arms and seeds are study.arms and study.seeds" in result.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_a_wrong_arm_stops_the_study_before_its_first_job(alexnet, tmp_path):
-    result = alexnet("train", "experiment=relu_vs_tanh", "+study.arms.wrong=['model.activation=rel']")
+def test_a_wrong_arm_stops_the_study_before_its_first_job(alexnet_here, tmp_path):
+    result = alexnet_here("train", "experiment=relu_vs_tanh", "+study.arms.wrong=['model.activation=rel']")
     assert result.returncode == 2
     assert "model.activation=rel: Expected one of" in result.stderr
     assert not list(tmp_path.iterdir())

@@ -373,18 +373,18 @@ def too_large(model):
 # --------------------------------------------------------------------------------------- an old or foreign run
 
 
-def test_a_run_of_a_newer_schema_is_refused_in_one_line(tiny, tmp_path, alexnet):
+def test_a_run_of_a_newer_schema_is_refused_in_one_line(tiny, tmp_path, alexnet_here):
     path = tmp_path / "run"
     config = to_yaml(tiny())
     RunFolder.create(path, config.replace("schema_version: 1", "schema_version: 7"), [])
-    done = alexnet("evaluate", str(path))
+    done = alexnet_here("evaluate", str(path))
     assert done.returncode == 2
     assert done.stderr == (
         f"alexnet: {path}/config.yaml (schema_version 7; this alexnet_tf has 1): schema_version=7: expected 1 to 1; "
         f"a newer alexnet_tf has written it\n"
     )
     (path / runs.CONFIG).write_text("seed: [1\n")
-    done = alexnet("train", f"resume={path}")
+    done = alexnet_here("train", f"resume={path}")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith(f"alexnet: {path}/config.yaml: cannot be read (")
 

@@ -132,8 +132,8 @@ def test_the_hash_survives_scaling_and_differs_between_pictures():
     assert max(others) < 0.85
 
 
-def test_the_command(alexnet, tmp_path):
-    result = alexnet("inspect", "data=digits", "data.train_examples=40", "--samples=2")
+def test_the_command(alexnet_here, tmp_path):
+    result = alexnet_here("inspect", "data=digits", "data.train_examples=40", "--samples=2")
     assert result.returncode == 0, result.stderr
     assert "train: 40 images" in result.stdout
     assert (tmp_path / "inspections" / "digits" / "index.html").is_file()
