@@ -166,8 +166,8 @@ def test_completion_reaches_train(alexnet):
     assert "model=cifar_quick" in result.stdout.split()
 
 
-def test_summary_counts_the_papers_parameters(alexnet):
-    result = alexnet("summary", "model=alexnet")
+def test_summary_counts_the_papers_parameters(alexnet_here):
+    result = alexnet_here("summary", "model=alexnet")
     assert result.returncode == 0
     assert "60,965,224" in result.stdout
     assert not result.stderr

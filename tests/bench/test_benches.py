@@ -80,6 +80,7 @@ def test_epoch_and_its_steps():
     assert "of the rate of its steps alone" in found.notes[0]
 
 
+@pytest.mark.slow
 def test_a_bench_without_its_data_says_so(tmp_path):
     found = run_bench("epoch", [f"data.dir={tmp_path}"], only=["alexnet_tf"], **QUICK)
     assert found.failed

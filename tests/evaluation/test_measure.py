@@ -108,7 +108,9 @@ def test_ten_views_are_the_average_of_crops_by_hand(members, validation):
     check_scores(evaluate_runs([members.first], Settings())[0], one, labels)
 
 
-@pytest.mark.parametrize(("views", "batch_size"), [(5, 1), (5, 70), (10, 5000)])
+@pytest.mark.parametrize(
+    ("views", "batch_size"), [pytest.param(5, 1, marks=pytest.mark.slow), (5, 70), (10, 5000)]
+)
 def test_every_example_counts_once_whatever_the_batch(members, validation, views, batch_size):
     images, labels = validation
     probabilities = members.first.predict(images, batch_size=33, views=views)

@@ -68,6 +68,7 @@ def test_resnet50():
     keras.utils.clear_session()
 
 
+@pytest.mark.slow
 def test_weights_follow_the_seed_and_the_layers_name():
     first, again, other = (tiny_resnet(seed=seed) for seed in (1, 1, 2))
     kernels = [variable.path for variable in first.variables if variable.path.endswith("kernel")]

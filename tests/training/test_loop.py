@@ -600,7 +600,7 @@ def same_rows(first, second, without=()):
     return texts[0] == texts[1]
 
 
-@pytest.mark.parametrize("stop", [5, 7])
+@pytest.mark.parametrize("stop", [pytest.param(5, marks=pytest.mark.slow), 7])
 def test_a_run_that_is_continued_is_the_run_that_was_never_stopped(run, resume, finished, tmp_path, stop):
     values = ("training.probe.every=5", "training.probe.examples=77", "training.deterministic=true")
     part = run(tmp_path / "run", *values, f"training.steps={stop}")
@@ -673,7 +673,7 @@ def signal_in_evaluation(monkeypatch):
     ("number", "split", "step"),
     [
         pytest.param(1, "the probe before the first step", 1, marks=pytest.mark.slow),
-        (2, "the probe", STEPS),
+        pytest.param(2, "the probe", STEPS, marks=pytest.mark.slow),
         (3, "the validation", STEPS),
     ],
 )
@@ -719,7 +719,8 @@ def test_a_finished_run_that_is_resumed_stays_as_it_was(run, resume, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("groups", "values"), [({"optimizer": "adam"}, ()), ({}, ("training.precision=float16",))]
+    ("groups", "values"),
+    [pytest.param({"optimizer": "adam"}, (), marks=pytest.mark.slow), ({}, ("training.precision=float16",))],
 )
 def test_other_optimizers_are_continued_too(run, resume, tmp_path, groups, values):
     values = (*values, "training.deterministic=true", "training.epochs=1")
@@ -737,7 +738,10 @@ def test_a_plateau_is_continued(run, resume, tmp_path):
     assert done.status()["reason"] == "plateau after 1 reductions of the rate"
 
 
-@pytest.mark.parametrize(("epoch", "batch"), [(3, 1), (3, STEPS - 1), (4, 1)])
+@pytest.mark.parametrize(
+    ("epoch", "batch"),
+    [pytest.param(3, 1, marks=pytest.mark.slow), (3, STEPS - 1), pytest.param(4, 1, marks=pytest.mark.slow)],
+)
 def test_a_table_is_continued_to_the_bit(run, resume, table_run, tmp_path, epoch, batch):
     """Killed while conv1 slows down, at the edge of the epoch that freezes it, and while it is frozen."""
     whole, _ = table_run

@@ -271,7 +271,7 @@ def compare(name: str, dtype: str, width: int, input_size: int) -> dict[str, tup
     return worst
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("name", "width", "input_size"),
     [
