@@ -5,6 +5,7 @@
 A row for each of the threads that TensorFlow's executor used; the longest kinds of operations have a colour each.
 """
 
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -20,11 +21,13 @@ KINDS = {
     "convolutions: forward": ("Conv2D",),
     "matrix products": ("MatMul",),
     "update": ("ResourceApply",),
-    "LRN's passes (XLA)": ("XlaLaunch", "_XlaRun", "XlaCompileOnDemand"),
+    "LRN's passes (XLA)": ("_fusion",),
     "pooling": ("Pool",),
     "slices, splits, paddings": ("Slice", "Split", "Concat", "Pad"),
 }
 OTHER = "other"
+IS_OPERATION = re.compile(r"[^:]+:\w+|\w+_fusion")
+"""An operation's event is called by its name and kind, a loop of XLA's by what it has fused; others have C++ names."""
 
 
 def kind_of(operation: str) -> str:
@@ -49,11 +52,10 @@ def read_step(folder: Path) -> list[tuple[int, float, float, str]]:
         for event in line.events
     ]
     _, begin, length, _ = max((event for event in events if event[3] == STEP), key=lambda event: event[1])
-    # An executor's event is called by the operation's name and kind; what encloses it is called otherwise.
     return [
         (thread, start - begin, duration, name.rsplit(":", 1)[-1])
         for thread, start, duration, name in events
-        if ":" in name and begin <= start < begin + length
+        if IS_OPERATION.fullmatch(name) and begin <= start < begin + length
     ]
 
 
