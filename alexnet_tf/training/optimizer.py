@@ -125,15 +125,12 @@ class CoupledSGD(keras.optimizers.Optimizer):
         decay = tf.cast(self._decays[group], dtype)
 
         def move() -> tf.Tensor:
-            with tf.control_dependencies([gradient]):
-                # Else it is read, and multiplied, when the step begins, and as many values as weights wait in memory.
-                weight = _value(variable).read_value()
             # v = momentum v - rate g; w = w + v in one pass over both, with the same bits as if written out.
             tf.raw_ops.ResourceApplyKerasMomentum(
                 var=_value(variable).handle,
                 accum=_value(velocity).handle,
                 lr=rate,
-                grad=tf.cast(gradient, dtype) + decay * weight,
+                grad=tf.cast(gradient, dtype) + decay * tf.convert_to_tensor(variable),
                 momentum=tf.constant(self.momentum, dtype),
             )
             return tf.constant(True)
