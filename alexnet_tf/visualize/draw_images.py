@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from alexnet_tf.pages import COLOURS, WIDTH, Picture
-from alexnet_tf.visualize.drawing import TITLE, bare, draw_image, drawn, framed, grid, short
+from alexnet_tf.visualize.drawing import TITLE, bare, draw_image, drawn, framed, grid, in_lines, short
 
 RIGHT, WRONG = COLOURS[2], COLOURS[1]
 MAPS = "viridis"
@@ -64,7 +64,7 @@ def overview_picture(
             draw_image(ax, maps[..., unit], cmap=MAPS, vmin=low, vmax=high)
             ax.set_xlabel(str(unit), fontsize=LABEL - 1, labelpad=1.5)
         height, width, count = maps.shape
-        axes[row, 0].set_ylabel(f"{name}\n{height}x{width}x{count}", fontsize=LABEL, labelpad=4)
+        axes[row, 0].set_ylabel(f"{in_lines(name)}\n{height}x{width}x{count}", fontsize=LABEL, labelpad=4)
     _range_bar(figure, MAPS, "Activation, each layer from its smallest (or 0) to its largest", below=0.25)
     text = (
         f"What the layers answer to {title}: of each the {across} maps with the largest mean, the largest first, with their "

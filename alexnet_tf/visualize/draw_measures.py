@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from alexnet_tf.pages import COLOURS, GREY, WIDTH, Picture
 from alexnet_tf.visualize.activity import FLAT, Saturation
-from alexnet_tf.visualize.drawing import drawn, short
+from alexnet_tf.visualize.drawing import drawn, in_lines, short
 from alexnet_tf.visualize.features import PlaneMaps
 from alexnet_tf.visualize.gradients import Histograms
 
@@ -108,7 +108,7 @@ def histograms_picture(layers: Sequence[Histograms], steps: Sequence[int], probe
     for row, layer in enumerate(layers):
         _lines(axes[row, 0], layer.weights, layer.weight_edges, steps, colours)
         _lines(axes[row, 1], layer.gradients, layer.gradient_edges, steps, colours)
-        axes[row, 0].set_ylabel(layer.layer, fontsize=10)
+        axes[row, 0].set_ylabel(in_lines(layer.layer), fontsize=10)
         if layer.zeros[-1] > 0.005:
             axes[row, 1].text(
                 0.02,

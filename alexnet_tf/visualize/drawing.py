@@ -1,5 +1,6 @@
 """What all drawings share: an image in its axes, a grid of axes, names that fit."""
 
+import re
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -71,6 +72,18 @@ def short(name: str, length: int = 14) -> str:
     """A name that fits, and is no formula."""
     name = name.replace("$", r"\$")
     return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
+def in_lines(name: str, length: int = 12) -> str:
+    """A layer's name for the side of a row, in lines of at most `length` letters where its underscores allow."""
+    first, *parts = re.findall(r"[^_]*_+|[^_]+", name)
+    lines = [first]
+    for part in parts:
+        if len(lines[-1] + part) <= length:
+            lines[-1] += part
+        else:
+            lines.append(part)
+    return "\n".join(lines)
 
 
 def tiled(images: np.ndarray, across: int, gap: int = 1) -> np.ndarray:

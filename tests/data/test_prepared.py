@@ -143,7 +143,7 @@ SHUFFLED = AugmentConfig(
     ("file_format", "name", "in_memory", "parts"),
     [
         ("tfrecord", "fixed", InMemory.auto, 1),
-        ("tfrecord", "fixed", InMemory.never, 1),
+        pytest.param("tfrecord", "fixed", InMemory.never, 1, marks=pytest.mark.slow),
         ("tfrecord", "fixed", InMemory.never, 4),
         ("array_record", "fixed", InMemory.never, 1),
     ],

@@ -23,11 +23,11 @@ from alexnet_tf.evaluation import Evaluator
 from alexnet_tf.training import train
 
 folder, values = sys.argv[1], sys.argv[2:]
-base = to_dict(compose([*values, "strategy=mirrored", "strategy.logical_devices=4"]))
+base = to_dict(compose([*values, "strategy=mirrored", "strategy.logical_devices=2"]))
 ways = {
     "one_device": ["strategy.name=one_device"],
     "mirrored": [],
-    "accumulated": ["strategy.logical_devices=2", "training.accumulate=4"],
+    "accumulated": ["training.accumulate=4"],
 }
 runs = {name: train(from_dict(base, [*way, f"run_dir={folder}/{name}"])) for name, way in ways.items()}
 answer = {name: run.environment()["replicas"] for name, run in runs.items()}
@@ -40,7 +40,7 @@ with strategy.scope():
 source = data.load_source(run.config.data)
 evaluator = Evaluator(model, strategy)
 answer["evaluations"] = []
-for size in (2, 8, 64, 360):
+for size in (2, 64, 360):
     batches = data.eval_batches(
         source, "validation", run.config.augment, run.statistics(), batch_size=size, ids=source.splits["validation"].ids[:131]
     )
@@ -84,7 +84,7 @@ def mirrored(tmp_path_factory, own_cache):
 
 def test_replicas_and_parts_train_as_one_device_does(mirrored):
     folder, answer = mirrored
-    assert [answer[way] for way in ("one_device", "mirrored", "accumulated")] == [1, 4, 2]
+    assert [answer[way] for way in ("one_device", "mirrored", "accumulated")] == [1, 2, 2]
     alone, *others = (
         pd.read_csv(folder / way / "metrics.csv") for way in ("one_device", "mirrored", "accumulated")
     )

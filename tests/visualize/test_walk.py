@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from alexnet_tf.config import ConfigError
 from alexnet_tf.model import ColumnConv2D, LocalResponseNormalization, Pool2D, build_model
+from alexnet_tf.visualize.drawing import in_lines
 from alexnet_tf.visualize.network import (
     BATCH_BYTES,
     ROWS,
@@ -110,3 +111,16 @@ def test_large_maps_go_through_in_small_batches(alexnet_model):
     assert batch_rows(build_model("cifar_quick", 3)) == ROWS
     huge = keras.Sequential([keras.Input([3000, 3000, 3]), keras.layers.Conv2D(8, 1)])
     assert batch_rows(huge) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("conv1", ["conv1"]),
+        ("group1_block1_conv1", ["group1_", "block1_conv1"]),
+        ("conv1_relu_and_a_very_long_one", ["conv1_relu_", "and_a_very_", "long_one"]),
+        ("namewithoutanyplace", ["namewithoutanyplace"]),
+    ],
+)
+def test_names_at_the_side_of_rows_are_broken_where_they_can_be(name, lines):
+    assert in_lines(name).split("\n") == lines
