@@ -119,7 +119,7 @@ def prepare_extraction(run: Run, overrides: Sequence[str] = (), layer: str | Non
         raise ConfigError(
             f"data.channels={source.channels}: expected {config.model.input_channels}, as {run.path} was trained with"
         )
-    flat = keras.Model(network.inputs[0], keras.layers.Flatten(dtype=output.dtype)(output))
+    flat = keras.Model(network.inputs[0], keras.layers.Flatten(dtype=output.dtype, name="features")(output))
     extraction = Extraction(run, config, source, layer, flat)
     extraction.check_preprocessing()
     return extraction

@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -81,6 +82,12 @@ def test_the_archive_has_every_image_of_every_split_once(run, written):
         np.testing.assert_allclose(found["features"][here], features, rtol=1e-5, atol=1e-5)
         np.testing.assert_array_equal(found["labels"][here], labels)
     assert [item.name for item in path.parent.iterdir()] == ["f.npz"]
+
+
+def test_it_can_be_the_first_model_of_a_process(run):
+    keras.utils.clear_session()  # the names that Keras gives begin anew: no layer of a loaded network may have one
+    assert "flatten" in [layer.name for layer in run.model().layers]
+    assert prepare_extraction(run).network.layers[-1].name == "features"
 
 
 def test_parquet_holds_the_same(run, written, tmp_path):

@@ -103,9 +103,9 @@ def gradients(checkpoints: list[Path], *values: str) -> list[dict]:
     )
     team = workers.Team(strategy, 60.0)
     source = data.load_source(config.data)
-    config = trainer._complete(config, source)
+    config = trainer.complete(config, source)
     statistics = data.compute_statistics(source, config.augment)
-    model, optimizer = trainer._build(config, strategy)
+    model, optimizer = trainer.build_network(config, strategy)
     step_function = make_train_step(model, optimizer, strategy, config.training, config.seed)
     steps = data.num_train_steps(source, config.training.batch_size)
     answer = []
