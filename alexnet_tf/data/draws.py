@@ -33,6 +33,7 @@ class Draws:
         self.seed = tf.convert_to_tensor(seed)
         self.several = self.seed.shape.rank == 2
         self._blocks: dict[str, tf.Tensor] = {}
+        self._words: dict[tuple[str, int], tf.Tensor] = {}  # of one example: operations may ask for the same
         if self.several and names:
             seeds = tf.concat([self._named(name) for name in names], axis=0)
             self._blocks = dict(zip(names, tf.split(philox_blocks(seeds), len(names)), strict=True))
@@ -44,10 +45,12 @@ class Draws:
     def words(self, name: str, count: int = BLOCK) -> tf.Tensor:
         """Numbers from 0 to 2^32 - 1, int64 `[..., count]`; a batch draws at most `BLOCK` of them."""
         if not self.several:
-            words = tf.random.stateless_uniform(
-                [count], self._named(name), minval=None, maxval=None, dtype=tf.uint32
-            )
-            return tf.cast(words, tf.int64)
+            if (name, count) not in self._words:
+                words = tf.random.stateless_uniform(
+                    [count], self._named(name), minval=None, maxval=None, dtype=tf.uint32
+                )
+                self._words[name, count] = tf.cast(words, tf.int64)
+            return self._words[name, count]
         if count > BLOCK:
             raise ValueError(f"{name} draws {count} numbers. Expected at most {BLOCK} in a batch.")
         return self._blocks[name][:, :count]
