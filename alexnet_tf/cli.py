@@ -893,8 +893,9 @@ def _import_tensorflow() -> None:
     What its C++ libraries print while they load goes to a file; lines that are no log lines are printed afterwards,
     and with the variable `TF_CPP_MIN_LOG_LEVEL` at 0 or 1 nothing is held back.
     """
-    from alexnet_tf.processes import NOTICE
+    from alexnet_tf.processes import NOTICE, keep_freed_memory
 
+    keep_freed_memory()
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1"):
         return

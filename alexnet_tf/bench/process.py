@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_tf.bench.contender import Contender, Subject
-from alexnet_tf.processes import death
+from alexnet_tf.processes import ALLOCATOR, death, keep_freed_memory
 
 CONTEXT = multiprocessing.get_context("spawn")
 PROFILED = 3
@@ -48,7 +48,7 @@ class Process:
         handle, path = tempfile.mkstemp(prefix="alexnet-bench-")
         os.close(handle)
         self._log = Path(path)
-        arguments = (theirs, contender.make, dict(contender.arguments), path)
+        arguments = (theirs, contender, path)
         self._process = CONTEXT.Process(target=_serve, args=arguments, daemon=False)
         self._process.start()
         theirs.close()
@@ -97,15 +97,19 @@ class Process:
         return content
 
 
-def _serve(connection: Connection, make: str, arguments: dict[str, Any], log: str) -> None:
+def _serve(connection: Connection, contender: Contender, log: str) -> None:
     """What the child does: make the subject, and run it whenever the parent says so."""
     os.setsid()  # Ctrl-C is for the parent, who then closes the connection
     with Path(log).open("wb") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
     try:
-        module, _, name = make.partition(":")
-        subject: Subject = getattr(importlib.import_module(module), name)(**arguments)
+        if contender.role == "peer":  # as whoever uses it has it
+            os.environ.setdefault(ALLOCATOR, "false")
+        else:
+            keep_freed_memory()
+        module, _, name = contender.make.partition(":")
+        subject: Subject = getattr(importlib.import_module(module), name)(**contender.arguments)
         connection.send(("ready", (subject.work, subject.items, dict(subject.facts))))
         answers: dict[str, Callable[[Any], Any]] = {
             "run": lambda count: _timed(subject, count),

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import keras
@@ -81,6 +80,23 @@ def window_matrix(length: int, size: int) -> np.ndarray:
     return ((j >= i - size // 2) & (j <= i + (size - 1) // 2)).astype(np.float64)
 
 
+def shifted_sum(x: tf.Tensor, size: int, axis: int, *, transpose: bool) -> tf.Tensor:
+    """Sums over the windows of `window_matrix` along an axis: shifts of one tensor, which XLA adds in one pass.
+
+    Args:
+        x: Floats; the axis is not the first and its length is known.
+        size: Values in a window.
+        axis: Along which windows reach.
+        transpose: Sum over those whose windows hold the value instead.
+    """
+    before, after = size // 2, (size - 1) // 2
+    edges = [[0, 0]] * len(x.shape)
+    edges[axis] = [after, before] if transpose else [before, after]
+    before_axis = [slice(None)] * axis
+    padded, length = tf.pad(x, edges), x.shape[axis]
+    return tf.add_n([padded[*before_axis, shift : shift + length] for shift in range(size)])
+
+
 def divide_by_energy(
     x: tf.Tensor,
     window_sum: WindowSum,
@@ -89,14 +105,11 @@ def divide_by_energy(
     weight: float,
     beta: float,
     *,
-    training: bool,
+    compiled: bool,
 ) -> tf.Tensor:
-    """`x / (k + weight * window_sum(x**2))**beta`, with a gradient that costs one more sum.
+    """`x / (k + weight * window_sum(x**2))**beta`, with a gradient that costs two more sums and keeps `x` alone.
 
-        dx = g * d**-beta - 2 * weight * beta * x * transposed_sum(g * y / d)    with d the denominator's base
-
-    In training in float32 XLA makes one pass over memory of what stands between two sums; in bfloat16 it is slower
-    than TensorFlow's operations. What is exported and converted is not training and has plain operations only.
+        dx = g * d**-beta - 2 * weight * beta * x * transposed_sum(g * x * d**(-beta - 1))    with d the base
 
     Args:
         x: Floats of any dtype.
@@ -106,7 +119,8 @@ def divide_by_energy(
         k: Constant term, positive.
         weight: Factor of the sum of squares.
         beta: Exponent.
-        training: Whether this is training.
+        compiled: Whether XLA makes one pass over memory of the way there and two of the way back, in float32 at
+            least. What is exported and converted must have plain operations only.
 
     Returns:
         Floats of the shape and dtype of `x`.
@@ -114,40 +128,36 @@ def divide_by_energy(
     # The factor goes in before the square, and is split in the gradient: float16 ends at 65,504 and loses
     # precision below 6e-5, which an input of 300 and the paper's alpha would pass otherwise.
     scale = math.sqrt(weight)
-    compiled = training and x.dtype == tf.float32
-    together = partial(tf.function, autograph=False, jit_compile=True) if compiled else _as_it_is
+    dtype = tf.float32 if compiled and x.dtype.size < 4 else x.dtype
 
-    def base_of(energy: tf.Tensor) -> tf.Tensor:
-        return k + energy if compiled else energy  # a pass of its own otherwise, made once
+    def one_pass(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+        def exact(*tensors: tf.Tensor) -> tf.Tensor:
+            return tf.cast(function(*(tf.cast(each, dtype) for each in tensors)), x.dtype)
 
-    @together
-    def squares(x: tf.Tensor) -> tf.Tensor:
-        return tf.square(scale * x)
+        return tf.function(exact, autograph=False, jit_compile=True) if compiled else function
 
-    @together
-    def divided(x: tf.Tensor, energy: tf.Tensor) -> tf.Tensor:
-        return x * _power(base_of(energy), beta)
+    def base_of(x: tf.Tensor) -> tf.Tensor:
+        return k + window_sum(tf.square(scale * x))
 
-    @together
-    def weighed(g: tf.Tensor, y: tf.Tensor, energy: tf.Tensor) -> tf.Tensor:
-        return g * (y / base_of(energy))
+    @one_pass
+    def divided(x: tf.Tensor) -> tf.Tensor:
+        return x * _power(base_of(x), beta)
 
-    @together
-    def derived(g: tf.Tensor, x: tf.Tensor, energy: tf.Tensor, spread: tf.Tensor) -> tf.Tensor:
-        return g * _power(base_of(energy), beta) - (2.0 * beta * scale) * (scale * x) * spread
+    @one_pass
+    def weighed(g: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        base = base_of(x)
+        return g * (x * _power(base, beta) / base)
+
+    @one_pass
+    def derived(g: tf.Tensor, x: tf.Tensor, to_spread: tf.Tensor) -> tf.Tensor:
+        spread = transposed_sum(to_spread)
+        return g * _power(base_of(x), beta) - (2.0 * beta * scale) * (scale * x) * spread
 
     @tf.custom_gradient
     def normalize(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        energy = window_sum(squares(x))
-        energy = energy if compiled else k + energy
-        y = divided(x, energy)
-        return y, lambda g: derived(g, x, energy, transposed_sum(weighed(g, y, energy)))
+        return divided(x), lambda g: derived(g, x, weighed(g, x))
 
     return normalize(x)
-
-
-def _as_it_is(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-    return function
 
 
 def _power(base: tf.Tensor, beta: float) -> tf.Tensor:

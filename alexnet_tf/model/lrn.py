@@ -1,12 +1,12 @@
 """Local response normalisation over channels (paper, section 3.3), in both conventions, across columns or within."""
 
+from functools import partial
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.model.energy import EnergyNormalization, divide_by_energy, window_matrix
+from alexnet_tf.model.energy import EnergyNormalization, divide_by_energy, shifted_sum, window_matrix
 
 
 @keras.saving.register_keras_serializable(package="alexnet_tf")
@@ -21,8 +21,9 @@ class LocalResponseNormalization(EnergyNormalization):
     `alpha / size` in the convention `"mean"` (the authors' 2012 code, Caffe). The window ends at the first and the
     last channel and, with `columns > 1`, at the edges of a column; the divisor stays `size` there.
 
-    TensorFlow's own op has no bfloat16 kernel and a slow gradient; this one is a product with a banded matrix, and
-    its gradient one product with the transposed band:
+    TensorFlow's own op has no bfloat16 kernel and a slow gradient. In training this one is three passes over memory,
+    which XLA makes of shifts, and keeps nothing but its input for the way back; elsewhere its sums are products with
+    a banded matrix, which every runtime has:
 
         dx = g * d**-beta - 2 * a * beta * x * (band.T @ (g * y / d))    with d = k + a * (band @ x**2)
 
@@ -61,36 +62,38 @@ class LocalResponseNormalization(EnergyNormalization):
         self.columns = columns
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Lays out the band for the input's channels (there are no variables)."""
+        """Checks the channels (there are no variables)."""
         channels = input_shape[-1]
         if channels is None or channels % self.columns:
             raise ValueError(
                 f"The channels do not fit layer '{self.name}'. Expected a multiple of its columns ({self.columns}). "
                 f"Received: {channels} channels"
             )
-        self.band = _band(channels, self.size, self.columns)
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Normalises `[..., channels]`."""
-        channels = inputs.shape[-1]
-        band = tf.constant(self.band, dtype=inputs.dtype)
-        flat = tf.reshape(inputs, [-1, channels])
+        channels = inputs.shape[-1] // self.columns
+        compiled = training and self.trainable
+        if compiled:
+            window_sum, transposed_sum = (
+                partial(shifted_sum, size=self.size, axis=1, transpose=way) for way in (False, True)
+            )
+        else:
+            band = tf.constant(window_matrix(channels, self.size), inputs.dtype)
+            window_sum, transposed_sum = (
+                partial(tf.matmul, b=band, transpose_b=way) for way in (False, True)
+            )
         normalized = divide_by_energy(
-            flat,
-            lambda x: tf.matmul(x, band),
-            lambda x: tf.matmul(x, band, transpose_b=True),
+            tf.reshape(inputs, [-1, channels]),
+            window_sum,
+            transposed_sum,
             self.k,
             self.weight_over(self.size),
             self.beta,
-            training=training and self.trainable,
+            compiled=compiled,
         )
         return tf.reshape(normalized, tf.shape(inputs))
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, to be built again from."""
         return {**super().get_config(), "columns": self.columns}
-
-
-def _band(channels: int, size: int, columns: int) -> np.ndarray:
-    """The matrix `[channels, channels]` with 1 at (j, i) where channel j lies in the window of channel i."""
-    return np.kron(np.eye(columns), window_matrix(channels // columns, size))

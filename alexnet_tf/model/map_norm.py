@@ -1,11 +1,12 @@
 """Normalisation within each map (cuda-convnet's `rnorm`, Caffe's `WITHIN_CHANNEL`): a window in space, per channel."""
 
+from functools import partial
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from alexnet_tf.model.energy import EnergyNormalization, divide_by_energy, window_matrix
+from alexnet_tf.model.energy import EnergyNormalization, divide_by_energy, shifted_sum, window_matrix
 
 
 @keras.saving.register_keras_serializable(package="alexnet_tf")
@@ -62,17 +63,33 @@ class WithinMapNormalization(EnergyNormalization):
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Normalises `[N, H, W, channels]`."""
-        bands = [tf.constant(window_matrix(int(side), self.size), inputs.dtype) for side in inputs.shape[1:3]]
+        compiled = training and self.trainable
+        if compiled:
+            window_sum, transposed_sum = (
+                partial(_shifted_box_sum, size=self.size, transpose=way) for way in (False, True)
+            )
+        else:
+            bands = [
+                tf.constant(window_matrix(int(side), self.size), inputs.dtype) for side in inputs.shape[1:3]
+            ]
+            # The matrix has the window of pixel i in its column i.
+            window_sum, transposed_sum = (
+                partial(_box_sum, rows=bands[0], columns=bands[1], transpose=way) for way in (True, False)
+            )
         return divide_by_energy(
             inputs,
-            # The matrix has the window of pixel i in its column i.
-            lambda x: _box_sum(x, *bands, transpose=True),
-            lambda x: _box_sum(x, *bands, transpose=False),
+            window_sum,
+            transposed_sum,
             self.k,
             self.weight_over(self.size**2),
             self.beta,
-            training=training and self.trainable,
+            compiled=compiled,
         )
+
+
+def _shifted_box_sum(x: tf.Tensor, size: int, *, transpose: bool) -> tf.Tensor:
+    """Sums of `[N, H, W, C]` over square windows by shifts along both axes."""
+    return shifted_sum(shifted_sum(x, size, 1, transpose=transpose), size, 2, transpose=transpose)
 
 
 def _box_sum(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, *, transpose: bool) -> tf.Tensor:

@@ -7,17 +7,19 @@ import tensorflow as tf
 
 from alexnet_tf.config import ConfigError, check_replicas
 from alexnet_tf.config.schema import Config, StrategyConfig, TrainingConfig
+from alexnet_tf.processes import keep_freed_memory
 from alexnet_tf.training.workers import join_cluster
 
 
 def configure_process(config: Config) -> None:
-    """Set what TensorFlow fixes for the whole process: threads, logical devices, determinism, seeds.
+    """Set what TensorFlow fixes for the whole process: threads, memory, logical devices, determinism, seeds.
 
     Raises:
         ConfigError: If TensorFlow has started already with other threads or devices, which only a new process can
             change.
     """
     training = config.training
+    keep_freed_memory()
     try:
         if training.intra_threads:
             tf.config.threading.set_intra_op_parallelism_threads(training.intra_threads)

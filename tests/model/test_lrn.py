@@ -67,12 +67,12 @@ def x():
     return np.random.default_rng(1).normal(0, 3, (2, 2, 3, 12))
 
 
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_values_equal_the_formula(setting, x):
+def test_values_equal_the_formula(setting, training, x):
     expected = np.apply_along_axis(reference, -1, x, **setting)
-    np.testing.assert_allclose(
-        LocalResponseNormalization(**setting, dtype="float64")(x), expected, rtol=1e-12
-    )
+    layer = LocalResponseNormalization(**setting, dtype="float64")
+    np.testing.assert_allclose(layer(x, training=training), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -88,13 +88,14 @@ def test_gradient_equals_automatic_differentiation_of_the_formula(setting, x):
     )
 
 
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_gradient_equals_the_formulas_derivative(setting, x):
+def test_gradient_equals_the_formulas_derivative(setting, training, x):
     upstream = np.random.default_rng(2).normal(size=x.shape)
     inputs = tf.constant(x)
     with tf.GradientTape() as tape:
         tape.watch(inputs)
-        y = LocalResponseNormalization(**setting, dtype="float64")(inputs)
+        y = LocalResponseNormalization(**setting, dtype="float64")(inputs, training=training)
     gradient = tape.gradient(y, inputs, tf.constant(upstream)).numpy()
     for place in np.ndindex(x.shape[:-1]):
         expected = reference_gradient(x[place], upstream[place], **setting)
@@ -137,13 +138,14 @@ def test_equals_pytorch_in_the_convention_mean(size):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("convention", ["sum", "mean"])
-def test_sixteen_bits_stay_finite_and_near_for_large_inputs(dtype, convention):
+@pytest.mark.parametrize("training", [False, True])
+def test_sixteen_bits_stay_finite_and_near_for_large_inputs(dtype, convention, training):
     values = np.random.default_rng(4).normal(0, 300, (2, 3, 3, 16))
     x, exact = tf.constant(values, dtype), tf.constant(values)
     layer = LocalResponseNormalization(convention=convention, dtype=dtype)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([x, exact])
-        y = layer(x)
+        y = layer(x, training=training)
         expected = plain(exact, 5, 2.0, 1e-4, 0.75, convention)
     gradient, expected_gradient = tape.gradient(y, x), tape.gradient(expected, exact)
     assert y.dtype == gradient.dtype == dtype

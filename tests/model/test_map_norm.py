@@ -33,14 +33,16 @@ def x():
     return np.random.default_rng(1).normal(0, 3, (2, 6, 7, 2))
 
 
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_values_equal_the_formula(setting, x):
+def test_values_equal_the_formula(setting, training, x):
     layer = WithinMapNormalization(**setting, dtype="float64")
-    np.testing.assert_allclose(layer(x), reference(x, **setting), rtol=1e-12)
+    np.testing.assert_allclose(layer(x, training=training), reference(x, **setting), rtol=1e-12)
 
 
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("setting", SETTINGS[:3])
-def test_gradient_equals_finite_differences_of_the_formula(setting):
+def test_gradient_equals_finite_differences_of_the_formula(setting, training):
     rng = np.random.default_rng(2)
     x, upstream, step = rng.normal(0, 2, (1, 4, 5, 1)), rng.normal(size=(1, 4, 5, 1)), 1e-5
     expected = np.empty_like(x)
@@ -52,7 +54,7 @@ def test_gradient_equals_finite_differences_of_the_formula(setting):
     inputs = tf.constant(x)
     with tf.GradientTape() as tape:
         tape.watch(inputs)
-        y = WithinMapNormalization(**setting, dtype="float64")(inputs)
+        y = WithinMapNormalization(**setting, dtype="float64")(inputs, training=training)
     np.testing.assert_allclose(
         tape.gradient(y, inputs, tf.constant(upstream)), expected, rtol=1e-6, atol=1e-9
     )
