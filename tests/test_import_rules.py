@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "evaluation": {"config", "runs", "data", "model", "inference"},
     "classical": {"config", "runs"},
     "features": {"config", "runs", "data", "model", "classical", "evaluation", "inference"},
-    "training": {"config", "runs", "data", "model", "classical", "evaluation", "inference", "launching"},
+    "training": {"config", "runs", "processes", "data", "model", "classical", "evaluation", "inference", "launching"},
     "importing": {"config", "runs", "data", "model", "inference"},
     "pages": {"runs"},
     "studies": {"config", "runs", "processes", "pages"},
