@@ -105,7 +105,14 @@ def parse_look(texts: Sequence[str]) -> Look:
             f"image={look.image}: expected an image file, or SPLIT:INDEX such as validation:3, with a split of "
             f"{', '.join(SPLITS)}"
         )
+    if not _is_utf8(look.image or ""):
+        raise ConfigError(f"image={look.image}: expected a name in UTF-8, as it stands on the page")
     return look
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a file's name has no bytes that Python has to escape."""
+    return not any("\udc80" <= letter <= "\udcff" for letter in name)
 
 
 def _names() -> list[str]:
@@ -118,12 +125,10 @@ def _keys(key: str) -> str:
 
 
 def _pictures(value: str) -> tuple[str, ...] | None:
-    if value == "all":
-        return None
     names = tuple(dict.fromkeys(value.removeprefix("[").removesuffix("]").split(",")))
     for name in names:
         one_of("what", name, ["all", *PICTURES])
-    return names
+    return None if "all" in names else names
 
 
 def _whole(key: str, value: str, lowest: int) -> int:
