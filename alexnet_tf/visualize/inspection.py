@@ -15,9 +15,20 @@ from matplotlib.figure import Figure
 from alexnet_tf import data
 from alexnet_tf.config import Config
 from alexnet_tf.config.schema import AugmentConfig
-from alexnet_tf.pages import COLOURS, GREY, STYLE, WIDTH, Page, Picture, TextTable, write_page
+from alexnet_tf.pages import (
+    COLOURS,
+    GREY,
+    LITERAL,
+    STYLE,
+    WIDTH,
+    Page,
+    Picture,
+    TextTable,
+    short,
+    write_page,
+)
 from alexnet_tf.runs import RunError
-from alexnet_tf.visualize.drawing import draw_image, short
+from alexnet_tf.visualize.drawing import draw_image
 
 NORMALISING = ("subtract_mean", "scale")
 """Operations that the contact sheet leaves out: what they make is no picture any more."""
@@ -181,7 +192,7 @@ def contact_sheet(
         data.augmented_images(source, shown, statistics, seed=seed, epoch=epoch, ids=ids)
         for epoch in range(draws)
     ]
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(LITERAL):
         figure = Figure(figsize=(draws + 1, len(ids) * 1.15))
         axes = figure.subplots(
             len(ids), draws + 1, squeeze=False, gridspec_kw={"wspace": 0.06, "hspace": 0.25}
@@ -207,7 +218,7 @@ def contact_sheet(
 def _class_picture(splits: list[_Split], class_names: list[str]) -> Picture:
     """How many images each class has."""
     counts = {split.name: np.bincount(split.labels, minlength=len(class_names)) for split in splits}
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(LITERAL):
         if len(class_names) <= NAMED_CLASSES:
             figure = Figure(figsize=(WIDTH, 1.3 + 0.3 * len(class_names)), layout="constrained")
             ax = figure.subplots()

@@ -13,7 +13,7 @@ from alexnet_tf import runs
 from alexnet_tf.config.schema import StagedModelConfig
 from alexnet_tf.evaluation.picture import confusion_figure
 from alexnet_tf.model import build
-from alexnet_tf.pages import Picture
+from alexnet_tf.pages import Picture, short
 from alexnet_tf.training import checkpoint
 from alexnet_tf.visualize import draw_images, draw_kernels, draw_measures
 from alexnet_tf.visualize.activity import Peaks, loudest_units, nonlinearities, saturation
@@ -21,7 +21,6 @@ from alexnet_tf.visualize.answers import confident_mistakes, confusion
 from alexnet_tf.visualize.attribution import grad_cam, saliency
 from alexnet_tf.visualize.deconvolution import check_deconvolvable, project
 from alexnet_tf.visualize.draw_images import Labelled
-from alexnet_tf.visualize.drawing import short
 from alexnet_tf.visualize.features import nearest, plane_maps
 from alexnet_tf.visualize.gradients import Snapshots, depth_norms, kernel_gradients
 from alexnet_tf.visualize.kernels import colourfulness, kernel_images, specialisation
