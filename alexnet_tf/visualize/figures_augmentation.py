@@ -16,6 +16,7 @@ from alexnet_tf import data
 from alexnet_tf.config import Config, ConfigError
 from alexnet_tf.config.schema import AugmentConfig, MeanKind, PCASource
 from alexnet_tf.pages import COLOURS, GREY, STYLE, Picture
+from alexnet_tf.visualize.drawing import draw_image
 
 MEAN_COLOUR = [123.675, 116.28, 103.53]
 """Mean RGB of ImageNet's training images, as torchvision has it: for a mean that no training data is at hand for."""
@@ -136,7 +137,7 @@ def augmentation(config: Config, photograph: Path | None) -> Picture:
             ax.set_axis_off()
         below.suptitle("What other draws make of it", fontsize=9, x=0.01, ha="left")
         for ax, step in zip(below.subplots(more, COLUMNS, squeeze=False).ravel(), others, strict=True):
-            _show(ax, step.shown)
+            draw_image(ax, step.shown)
     order = ", ".join(step.name for step in steps[1:])
     used = f" Here: {'; '.join(replaced)}." if replaced else ""
     return Picture(
@@ -165,7 +166,7 @@ def _read(path: Path | None) -> np.ndarray:
 
 
 def _draw_step(ax: Axes, index: int, step: Step, cut: tuple[float, float, float, float] | None) -> None:
-    _show(ax, step.shown)
+    draw_image(ax, step.shown)
     size = "×".join(map(str, step.image.shape))
     low, high = (f"{value:.3g}".replace("-", "−") for value in (step.image.min(), step.image.max()))
     title = f"{index}  {step.name}" if index else step.name
@@ -176,11 +177,3 @@ def _draw_step(ax: Axes, index: int, step: Step, cut: tuple[float, float, float,
         left, top, right, bottom = (value - 0.5 for value in cut)  # a pixel's middle is a whole number there
         frame: dict[str, Any] = {"fill": False, "linewidth": 1.6, "clip_on": False}
         ax.add_patch(Rectangle((left, top), right - left, bottom - top, edgecolor=COLOURS[1], **frame))
-
-
-def _show(ax: Axes, pixels: np.ndarray) -> None:
-    ax.imshow(pixels)
-    ax.set(xticks=[], yticks=[])
-    ax.grid(visible=False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)

@@ -10,8 +10,8 @@ from alexnet_tf.visualize.draw_images import (
     layer_picture,
     mistakes_picture,
     neighbours_picture,
-    saliency_picture,
     said,
+    saliency_picture,
     wrapped,
 )
 from alexnet_tf.visualize.draw_measures import map_picture

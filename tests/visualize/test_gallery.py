@@ -2,7 +2,10 @@
 
 import shlex
 import shutil
+import weakref
+from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,6 +17,7 @@ from alexnet_tf.runs import RunError, RunFolder, State, WrongPathError
 from alexnet_tf.training import train
 from alexnet_tf.visualize import visualize_run
 from alexnet_tf.visualize.gallery import FOLDER
+from alexnet_tf.visualize.network import NotApplicableError
 from alexnet_tf.visualize.sections import SECTIONS
 from alexnet_tf.visualize.subject import Subject
 
@@ -100,6 +104,37 @@ def test_the_network_sees_what_evaluation_makes(run, tmp_path):
     np.testing.assert_allclose(of_file.inputs, of_split.inputs, atol=1e-6)
     assert (of_split.title, of_split.label) == ("validation:3", 0)
     assert (of_file.title, of_file.label) == ("some.png", None)
+
+
+def test_of_a_stream_only_the_wanted_images_are_kept(run, monkeypatch):
+    batches = []
+
+    def read(_, __, places, ___):
+        for start in range(0, len(places), 2):
+            images = np.repeat(places[start : start + 2], 12).reshape(-1, 2, 2, 3).astype(np.float32)
+            batches.append(weakref.ref(images))
+            assert sum(batch() is not None for batch in batches) <= 2
+            yield images, np.zeros(len(images), np.int32)
+            del images
+
+    monkeypatch.setattr(Subject, "_batches", read)
+    subject = Subject(run, parse_look([]))
+    subject.source = SimpleNamespace(split=lambda _: SimpleNamespace(ids=None))  # as a TFRecord set is read
+    found = subject.examples("train", np.array([11, 3, 8]))
+    assert [(example.title, int(example.inputs[0, 0, 0])) for example in found] == [
+        ("train:11", 11),
+        ("train:3", 3),
+        ("train:8", 8),
+    ]
+
+
+def test_a_network_of_one_layer_with_weights_has_no_features(run):
+    subject = Subject(run, parse_look(["examples=6"]))
+    images = keras.Input((32, 32, 3))
+    subject.model = keras.Model(images, keras.layers.Dense(3)(keras.layers.Flatten()(images)))
+    for what in ("neighbours", "map"):
+        with pytest.raises(NotApplicableError, match="its only layer with weights reads the pixels"):
+            SECTIONS[what](subject)
 
 
 def test_a_call_takes_the_place_of_the_one_before(run, tmp_path):
