@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -35,6 +35,8 @@ FIGURES = (
     "ilsvrc",
 )
 """The figures that `alexnet figures` draws."""
+FIGURE_OF = {"--run": "convergence", "--sweep": "augmentation_effect", "--image": "augmentation"}
+"""Options of `alexnet figures`, and the figure that each is for."""
 SPLITS = ("train", "validation", "test")
 EXAMPLE = re.compile(rf"({'|'.join(SPLITS)}):(\d+)")
 
@@ -67,10 +69,21 @@ class Look:
         return (found[1], int(found[2])) if found else None
 
 
-def check_figures(names: Sequence[str]) -> None:
-    """Raise `ConfigError` for a name that is none of `FIGURES`."""
+def check_figures(names: Sequence[str], given: Mapping[str, object] | None = None) -> None:
+    """Find what cannot be drawn, and what would be given for nothing.
+
+    Args:
+        names: Of the figures; none: all.
+        given: The values of `FIGURE_OF`; empty ones are not given.
+
+    Raises:
+        ConfigError: A name is none of `FIGURES`, or none of the figures takes an option.
+    """
     if unknown := [name for name in names if name not in FIGURES]:
         raise ConfigError(f"figures {unknown[0]}: no such figure. Expected one of: {', '.join(FIGURES)}")
+    for option, value in (given or {}).items():
+        if value and names and FIGURE_OF[option] not in names:
+            raise ConfigError(f"{option}: expected with figures {FIGURE_OF[option]}, came {', '.join(names)}")
 
 
 def parse_look(texts: Sequence[str]) -> Look:

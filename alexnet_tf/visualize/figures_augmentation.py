@@ -17,6 +17,7 @@ from alexnet_tf.config import Config, ConfigError
 from alexnet_tf.config.schema import AugmentConfig, MeanKind, PCASource
 from alexnet_tf.pages import COLOURS, GREY, STYLE, Picture
 from alexnet_tf.visualize.drawing import draw_image
+from alexnet_tf.visualize.image_file import read_image
 
 MEAN_COLOUR = [123.675, 116.28, 103.53]
 """Mean RGB of ImageNet's training images, as torchvision has it: for a mean that no training data is at hand for."""
@@ -114,13 +115,13 @@ def augmentation(config: Config, photograph: Path | None) -> Picture:
     """Draw one photograph through the config's operations, and what other draws make of it.
 
     Args:
-        config: Its `augment` and `seed`.
-        photograph: JPEG, PNG, GIF or BMP in RGB; None: one that scikit-learn brings.
+        config: Its `augment`, `seed` and `data.max_pixels`.
+        photograph: JPEG, PNG, GIF, BMP or WebP in RGB; None: one that scikit-learn brings.
 
     Raises:
         ConfigError: The photograph cannot be read, or an operation does not fit it.
     """
-    image = _read(photograph)
+    image = _photograph(photograph, config.data.max_pixels)
     settings, replaced = without_statistics(config.augment)
     steps = augmentation_steps(image, settings, config.seed)
     others = [augmentation_steps(image, settings, config.seed + draw)[-1] for draw in range(1, DRAWS + 1)]
@@ -151,18 +152,13 @@ def augmentation(config: Config, photograph: Path | None) -> Picture:
     )
 
 
-def _read(path: Path | None) -> np.ndarray:
-    """A photograph as uint8 `[height, width, 3]`."""
-    if path is None:
-        from sklearn.datasets import load_sample_image
+def _photograph(path: Path | None, max_pixels: int) -> np.ndarray:
+    """uint8 `[height, width, 3]`."""
+    if path is not None:
+        return read_image(path, f"--image {path}", channels=3, max_pixels=max_pixels)
+    from sklearn.datasets import load_sample_image
 
-        return np.asarray(load_sample_image("china.jpg"))
-    try:
-        return tf.io.decode_image(path.read_bytes(), channels=3, expand_animations=False).numpy()
-    except OSError as error:
-        raise ConfigError(f"--image {path}: cannot be read ({error.strerror})") from error
-    except tf.errors.OpError as error:
-        raise ConfigError(f"--image {path}: expected a JPEG, PNG, GIF or BMP, which it is not") from error
+    return np.asarray(load_sample_image("china.jpg"))
 
 
 def _draw_step(ax: Axes, index: int, step: Step, cut: tuple[float, float, float, float] | None) -> None:

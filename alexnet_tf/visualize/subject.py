@@ -14,8 +14,8 @@ from alexnet_tf import data
 from alexnet_tf.config import ConfigError
 from alexnet_tf.config.look import Look
 from alexnet_tf.config.schema import AugmentConfig
-from alexnet_tf.data.stores import FileStore
 from alexnet_tf.inference import Run, class_labels, log_probabilities
+from alexnet_tf.visualize.image_file import read_image
 from alexnet_tf.visualize.inspection import NORMALISING
 from alexnet_tf.visualize.network import (
     NotApplicableError,
@@ -218,10 +218,7 @@ class Subject:
     def _file(self, path: Path) -> Example:
         config = self.run.config
         channels = config.model.input_channels or 3
-        store = FileStore([path], [0], None, channels, config.data.max_pixels)
-        if problems := store.unreadable():
-            raise ConfigError(f"image={path}: cannot be read as an image: {problems[0]}")
-        ((raw, _, _),) = store.examples(tf.data.Dataset.range(1)).as_numpy_iterator()
+        raw = read_image(path, f"image={path}", channels=channels, max_pixels=config.data.max_pixels)
         try:
             shown, inputs = (
                 data.preprocess_images(raw[None], augment, self.statistics)[0].numpy()
