@@ -107,6 +107,8 @@ def _histograms(subject: Subject) -> Section:
     snapshots = Snapshots([names[index] for index in shown])
     for step, model in _states(subject):
         snapshots.add(step, *_weights_and_gradients(model, images, labels, shown))
+    del model
+    gc.collect()  # it is in cycles, and has as many weights as the one that is looked at
     if len(snapshots.steps) < 2:
         raise NotApplicableError("no earlier state of it is known")
     picture = draw_measures.histograms_picture(snapshots.histograms(), snapshots.steps, len(labels))
@@ -130,7 +132,8 @@ def _spread(total: int, most: int) -> list[int]:
 def _states(subject: Subject) -> Iterator[tuple[int, keras.Model]]:
     """Yield the steps of a run that are known and its network then: as it started, its checkpoints, its end.
 
-    Each is gone when the next comes.
+    It is one network in float32, whatever the training computed in: gradients of 16 bits beside others would differ by
+    what they round to zero.
 
     Raises:
         RunError: A checkpoint is damaged.
@@ -143,9 +146,8 @@ def _states(subject: Subject) -> Iterator[tuple[int, keras.Model]]:
     for path in (paths[index] for index in _spread(len(paths), SNAPSHOTS)):
         if (step := _restore(model, path)) != last:
             yield step, model
-    del model
-    gc.collect()  # it is in cycles, and has as many weights as the one that is looked at
-    yield last, subject.model
+    model.set_weights(subject.model.get_weights())
+    yield last, model
 
 
 def _restore(model: keras.Model, path: Path) -> int:

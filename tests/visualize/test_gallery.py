@@ -13,12 +13,13 @@ import tensorflow as tf
 from alexnet_tf.config import ConfigError, compose, to_yaml
 from alexnet_tf.config.look import PICTURES, parse_look
 from alexnet_tf.inference import load_run
+from alexnet_tf.model import build
 from alexnet_tf.runs import RunError, RunFolder, State, WrongPathError
 from alexnet_tf.training import train
 from alexnet_tf.visualize import visualize_run
 from alexnet_tf.visualize.gallery import FOLDER
 from alexnet_tf.visualize.network import NotApplicableError
-from alexnet_tf.visualize.sections import SECTIONS
+from alexnet_tf.visualize.sections import SECTIONS, _states
 from alexnet_tf.visualize.subject import Subject
 
 
@@ -91,6 +92,18 @@ def test_histograms_begin_before_the_training_and_end_with_it(run):
     caption = SECTIONS["histograms"](Subject(run, parse_look([]))).picture.caption
     assert "on 36 training images without augmentation and dropout" in caption
     assert "at steps 0, 3, 6: before" in caption
+
+
+def test_all_gradients_of_the_histograms_are_of_one_precision(run):
+    subject = Subject(run, parse_look([]))
+    subject.model = build(run.config.model, dtype="mixed_bfloat16")  # as a run in bfloat16 ends
+    subject.model.set_weights(run.model().get_weights())
+    found = [
+        (step, {layer.compute_dtype for layer in model.layers}, model.get_weights()[0])
+        for step, model in _states(subject)
+    ]
+    assert [(step, dtypes) for step, dtypes, _ in found] == [(step, {"float32"}) for step in (0, 3, 6)]
+    np.testing.assert_array_equal(found[-1][2], run.model().get_weights()[0])
 
 
 def test_the_network_sees_what_evaluation_makes(run, tmp_path):
