@@ -30,8 +30,6 @@ from alexnet_tf.pages import (
 from alexnet_tf.runs import RunError
 from alexnet_tf.visualize.drawing import draw_image
 
-NORMALISING = ("subtract_mean", "scale")
-"""Operations that the contact sheet leaves out: what they make is no picture any more."""
 NAMED_CLASSES = 30
 """With more classes their counts are a curve and not bars with names."""
 SMALLEST = 32
@@ -178,12 +176,12 @@ def contact_sheet(
 
     Args:
         source: The data set.
-        augment: The operations; those of `NORMALISING` are left out.
+        augment: The operations; those of `data.NORMALISING` are left out.
         seed: The run's seed: the images are those that training with it would see.
         samples: Images.
         draws: Epochs.
     """
-    names = [name for name in augment.order if name not in NORMALISING]
+    names = [name for name in augment.order if name not in data.NORMALISING]
     shown = dataclasses.replace(augment, order=names)
     statistics = data.compute_statistics(source, augment)  # of the order with all, as training has them
     ids = np.sort(data.probe_ids(source, samples, seed))
@@ -210,7 +208,7 @@ def contact_sheet(
         figure,
         f"{len(ids)} training images in rows: as stored, then as epochs 1 to {draws} show them to the network.",
         f"Training images as stored and as their first epochs show them (seed {seed}). Operations: {done}; left out: "
-        f"{', '.join(name for name in augment.order if name in NORMALISING) or 'none'}.",
+        f"{', '.join(name for name in augment.order if name in data.NORMALISING) or 'none'}.",
         photographs=True,
     )
 

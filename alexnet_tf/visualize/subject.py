@@ -15,8 +15,8 @@ from alexnet_tf.config import ConfigError
 from alexnet_tf.config.look import Look
 from alexnet_tf.config.schema import AugmentConfig
 from alexnet_tf.inference import Run, class_labels, log_probabilities
+from alexnet_tf.model import head
 from alexnet_tf.visualize.image_file import read_image
-from alexnet_tf.visualize.inspection import NORMALISING
 from alexnet_tf.visualize.network import (
     NotApplicableError,
     activated,
@@ -143,7 +143,7 @@ class Subject:
     @cached_property
     def feature_layer(self) -> keras.layers.Layer:
         """The layer that the last one reads."""
-        last = weighted_layers(self.model)[-1]
+        last = head(self.model)
         if not isinstance(last, keras.layers.Dense) or len(last.input.shape) != 2:
             raise NotApplicableError(f"its last layer {last.name} does not read a row of features")
         return parents(self.model, last)[0]
@@ -190,7 +190,9 @@ class Subject:
     def _shown(self) -> AugmentConfig:
         """The run's preprocessing without what makes no picture."""
         augment = self.run.config.augment
-        return dataclasses.replace(augment, order=[name for name in augment.order if name not in NORMALISING])
+        return dataclasses.replace(
+            augment, order=[name for name in augment.order if name not in data.NORMALISING]
+        )
 
     def _load(self, split: str, places: np.ndarray, augment: AugmentConfig) -> tuple[np.ndarray, np.ndarray]:
         """Preprocessed images and labels; of a streamed split all up to the last place must be read."""
