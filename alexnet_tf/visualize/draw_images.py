@@ -278,7 +278,8 @@ def neighbours_picture(rows: Sequence[Sequence[Labelled]], features: str, querie
         base: What the neighbours are from.
     """
     most = max(map(len, rows)) - 1  # of a query that is in the base there may be one fewer
-    figure, axes = grid(len(rows), most + 2, WIDTH, 1.3, hspace=0.12)
+    lines = max(item.text.count("\n") for items in rows for item in items) + 1
+    figure, axes = grid(len(rows), most + 2, WIDTH, 1.1 + 0.2 * lines, hspace=0.12)
     for ax in axes.flat:
         bare(ax)
     for row, items in enumerate(rows):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from alexnet_tf.visualize.draw_images import (
@@ -49,6 +50,15 @@ def test_an_image_with_a_long_name_is_drawn_with_the_beginning_of_it(name):
     assert max(len(line) for word in words(picture) for line in word.splitlines()) <= 60
     assert any(word.startswith("holiday-") and word.endswith("…") for word in words(picture))
     assert "holiday-" * 25 in picture.caption
+
+
+def test_a_name_of_two_lines_stands_above_the_row_below():
+    rows = [[Labelled(PIXELS, wrapped("black swan of the south"))] * 7] * 2
+    picture = neighbours_picture(rows, "fc7", "images", "training images")
+    canvas = FigureCanvasAgg(picture.figure)
+    canvas.draw()
+    above, below = picture.figure.axes[0], picture.figure.axes[8]
+    assert above.xaxis.label.get_window_extent().y0 > below.get_window_extent().y1
 
 
 def test_a_query_may_have_fewer_neighbours_than_another():
