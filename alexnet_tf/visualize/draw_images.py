@@ -283,8 +283,9 @@ def neighbours_picture(rows: Sequence[Sequence[Labelled]], features: str, querie
     for ax in axes.flat:
         bare(ax)
     for row, items in enumerate(rows):
+        axes[row, 1].set_axis_off()  # a gap after the query, which its name may reach into
         for column, item in enumerate(items):
-            _labelled(axes[row, column + bool(column)], item)  # a gap after the query
+            _labelled(axes[row, column + bool(column)], item)
     text = (
         f"On the left {queries}, and beside each the {most} nearest of {base} by the Euclidean distance of the "
         f"features of {features}. Framed by whether the class is the same."
