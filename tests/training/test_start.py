@@ -179,6 +179,10 @@ def test_weights_under_another_network_or_other_inputs_are_said_to_be(tiny, firs
     )
     assert "model.stages.conv2.pool.kind=avg (here max)" in line
     assert "augment.scale.divisor=" in line
+    caplog.clear()
+    start(tiny, first, "augment.order=[resize,subtract_mean]")
+    (line,) = said(caplog)
+    assert re.search(r"learnt under other values: augment\.scale\.divisor=[\d.]+ \(here None\)$", line)
 
 
 def test_where_it_starts_from_must_be_a_finished_run(run, first, tmp_path):
