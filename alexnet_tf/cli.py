@@ -392,7 +392,7 @@ def figures(
     from alexnet_tf.runs import SweepFolder
 
     chosen = [text for text in names or [] if "=" not in text]
-    check_figures(chosen)
+    check_figures(chosen, {"--run": run, "--sweep": sweep, "--image": image})
     # The first seed whose draw mirrors the photograph.
     defaults = ["data=imagenet2012", "model=alexnet", "seed=1"]
     config = compose([*defaults, *(text for text in names or [] if "=" in text)])

@@ -62,6 +62,15 @@ WRONG = [
     (["figures", "convergence", "--run", "nowhere"], "nowhere: no such folder. Expected a run folder"),
     (["figures", "augmentation_effect", "--sweep", "nowhere"], "nowhere: no such folder"),
     (["figures", "model=alexnt"], "model=alexnt: no such choice. Expected one of: alexnet, "),
+    (["figures", "ilsvrc", "--image", "x.jpg"], "--image: expected with figures augmentation, came ilsvrc"),
+    (
+        ["figures", "augmentation", "--run", "nowhere"],
+        "--run: expected with figures convergence, came augmentation",
+    ),
+    (
+        ["figures", "ilsvrc", "--sweep", "x"],
+        "--sweep: expected with figures augmentation_effect, came ilsvrc",
+    ),
     (["figures", "ilsrvc"], "figures ilsrvc: no such figure. Expected one of: architecture, activations, "),
     (["train", "init_from=nowhere"], "init_from=nowhere: no such folder. Expected a run folder"),
     (["train", "experiment=finetune"], "init_from=RUN: no such folder. Expected a run folder"),

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -35,6 +35,8 @@ FIGURES = (
     "ilsvrc",
 )
 """The figures that `alexnet figures` draws."""
+FIGURE_OF = {"--run": "convergence", "--sweep": "augmentation_effect", "--image": "augmentation"}
+"""Options of `alexnet figures`, and the figure that each is for."""
 SPLITS = ("train", "validation", "test")
 EXAMPLE = re.compile(rf"({'|'.join(SPLITS)}):(\d+)")
 
@@ -67,10 +69,21 @@ class Look:
         return (found[1], int(found[2])) if found else None
 
 
-def check_figures(names: Sequence[str]) -> None:
-    """Raise `ConfigError` for a name that is none of `FIGURES`."""
+def check_figures(names: Sequence[str], given: Mapping[str, object] | None = None) -> None:
+    """Find what cannot be drawn, and what would be given for nothing.
+
+    Args:
+        names: Of the figures; none: all.
+        given: The values of `FIGURE_OF`; empty ones are not given.
+
+    Raises:
+        ConfigError: A name is none of `FIGURES`, or none of the figures takes an option.
+    """
     if unknown := [name for name in names if name not in FIGURES]:
         raise ConfigError(f"figures {unknown[0]}: no such figure. Expected one of: {', '.join(FIGURES)}")
+    for option, value in (given or {}).items():
+        if value and names and FIGURE_OF[option] not in names:
+            raise ConfigError(f"{option}: expected with figures {FIGURE_OF[option]}, came {', '.join(names)}")
 
 
 def parse_look(texts: Sequence[str]) -> Look:
@@ -105,7 +118,14 @@ def parse_look(texts: Sequence[str]) -> Look:
             f"image={look.image}: expected an image file, or SPLIT:INDEX such as validation:3, with a split of "
             f"{', '.join(SPLITS)}"
         )
+    if not _is_utf8(look.image or ""):
+        raise ConfigError(f"image={look.image}: expected a name in UTF-8, as it stands on the page")
     return look
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a file's name has no bytes that Python has to escape."""
+    return not any("\udc80" <= letter <= "\udcff" for letter in name)
 
 
 def _names() -> list[str]:
@@ -118,12 +138,10 @@ def _keys(key: str) -> str:
 
 
 def _pictures(value: str) -> tuple[str, ...] | None:
-    if value == "all":
-        return None
     names = tuple(dict.fromkeys(value.removeprefix("[").removesuffix("]").split(",")))
     for name in names:
         one_of("what", name, ["all", *PICTURES])
-    return names
+    return None if "all" in names else names
 
 
 def _whole(key: str, value: str, lowest: int) -> int:

@@ -1,6 +1,6 @@
 """Data: sources of examples, operations on images, statistics of the training split, tf.data pipelines."""
 
-from alexnet_tf.data.augment import OPS
+from alexnet_tf.data.augment import NORMALISING, OPS
 from alexnet_tf.data.conversion import Recipe
 from alexnet_tf.data.folder import explain_error, explained
 from alexnet_tf.data.pipeline import (
@@ -26,6 +26,7 @@ from alexnet_tf.data.verification import verify_prepared
 
 __all__ = [
     "ARCHIVE_DAMAGES",
+    "NORMALISING",
     "OPS",
     "SOURCES",
     "WHOLE",

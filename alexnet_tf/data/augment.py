@@ -112,6 +112,8 @@ class Op:
     place: Callable[[Any, bool], Place] | None
 
 
+NORMALISING = ("subtract_mean", "scale")
+"""Operations that change what all pixels are measured by: what they make is no picture any more."""
 OPS: dict[str, Op] = {}
 """Every operation by the name that `augment.order` uses."""
 

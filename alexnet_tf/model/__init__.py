@@ -6,7 +6,7 @@ from alexnet_tf.model.convolution import ColumnConv2D
 from alexnet_tf.model.dropout import Dropout, mask_scope
 from alexnet_tf.model.lrn import LocalResponseNormalization
 from alexnet_tf.model.map_norm import WithinMapNormalization
-from alexnet_tf.model.parts import end_of, is_in, part_names
+from alexnet_tf.model.parts import end_of, head, is_in, part_names
 from alexnet_tf.model.pooling import Pool2D
 from alexnet_tf.model.shortcut import ZeroPaddedShortcut
 from alexnet_tf.model.summary import LayerRow, layer_table, total
@@ -23,6 +23,7 @@ __all__ = [
     "build",
     "build_model",
     "end_of",
+    "head",
     "is_in",
     "layer_table",
     "leaky_relu",

@@ -19,6 +19,11 @@ def part_names(network: keras.Model) -> list[str]:
     return list(dict.fromkeys(layer.name.partition("_")[0] for layer in network.layers if layer.weights))
 
 
+def head(network: keras.Model) -> keras.layers.Layer:
+    """The last layer with weights, which tells the classes apart."""
+    return [layer for layer in network.layers if layer.weights][-1]
+
+
 def end_of(network: keras.Model, part: str, key: str) -> int:
     """The place in `network.layers` of the last layer of a part.
 

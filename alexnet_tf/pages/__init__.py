@@ -1,12 +1,13 @@
 """Pages: HTML that stands alone, its pictures and tables, and the same tables on the terminal. No TensorFlow."""
 
 from alexnet_tf.pages.page import PLOTS, Link, Page, load_template, render, write_page
-from alexnet_tf.pages.picture import COLOURS, GREY, STYLE, WIDTH, Picture
+from alexnet_tf.pages.picture import COLOURS, GREY, LITERAL, STYLE, WIDTH, Picture, short
 from alexnet_tf.pages.table import TextTable, print_table, rich_table
 
 __all__ = [
     "COLOURS",
     "GREY",
+    "LITERAL",
     "PLOTS",
     "STYLE",
     "WIDTH",
@@ -18,5 +19,6 @@ __all__ = [
     "print_table",
     "render",
     "rich_table",
+    "short",
     "write_page",
 ]

@@ -34,6 +34,16 @@ STYLE: Any = {
 }
 
 
+LITERAL: Any = {**STYLE, "text.parse_math": False}
+"""The same where users' names stand in a drawing: what is between dollar signs is no formula."""
+
+
+def short(name: str, length: int = 14) -> str:
+    """A name that fits in so many letters; bytes of a file's name that are no UTF-8 are replaced, as no font has them."""
+    name = name.encode(errors="surrogateescape").decode(errors="replace")
+    return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
 @dataclass(frozen=True)
 class Picture:
     """A drawn figure: what it shows in words stands beside it in the page."""

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alexnet_tf.data.stores import decode
-from alexnet_tf.pages import COLOURS, Picture
+from alexnet_tf.pages import COLOURS, Picture, short
 from alexnet_tf.prediction.classifier import Prediction
 
 SHOWN = 8
@@ -60,7 +60,7 @@ def _draw_photograph(axes: Axes, path: Path) -> None:
     small = tf.image.resize(image, size, "nearest" if enlarged else "bilinear", antialias=not enlarged)
     axes.imshow(np.clip(np.rint(small.numpy()), 0, 255).astype(np.uint8))
     axes.set_anchor("S")  # next to its bars
-    axes.set_title(_short(path.name), fontsize=9, parse_math=False)
+    axes.set_title(short(path.name, LETTERS), fontsize=9, parse_math=False)
 
 
 def _draw_bars(axes: Axes, prediction: Prediction, labels: list[str], most: int) -> None:
@@ -70,13 +70,7 @@ def _draw_bars(axes: Axes, prediction: Prediction, labels: list[str], most: int)
     axes.barh(range(most), [1 - value for value in probabilities], 0.8, probabilities, color="#eeeeee")
     for place, (index, probability) in enumerate(zip(best, probabilities, strict=True)):
         text: dict[str, Any] = {"va": "center", "fontsize": 8, "parse_math": False}
-        axes.text(0.02, place, _short(labels[index]), **text)
+        axes.text(0.02, place, short(labels[index], LETTERS), **text)
         axes.text(0.98, place, f"{100 * probability:.0f} %", ha="right", **text)
     axes.set_xlim(0, 1)
     axes.set_ylim(most - 0.5, -0.5)
-
-
-def _short(text: str) -> str:
-    """A text that fits; of a file's name, bytes that are no UTF-8 are replaced, as no font has them."""
-    text = text.encode(errors="surrogateescape").decode(errors="replace")
-    return text if len(text) <= LETTERS else f"{text[: LETTERS - 1]}…"

@@ -247,7 +247,7 @@ def _plan_loop(
     steps_per_epoch = _steps_per_epoch(config, source)
     network, optimizer = build_network(config, strategy)
     if config.init_from and not (folder and folder.checkpoints()):
-        start_from(network, config.init_from, source.class_names)
+        start_from(network, config, source.class_names)
     return partial(
         _prepare,
         config=config,

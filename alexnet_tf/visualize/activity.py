@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.visualize.network import ACTIVATIONS, children, parents, tap
+from alexnet_tf.visualize.network import ACTIVATIONS, activation_name, children, parents, tap
 
 FLAT = 0.05
 """An activation whose slope is below this share of the function's steepest one passes next to no gradient."""
@@ -99,13 +99,9 @@ def saturation(model: keras.Model, batches: Iterable[tf.Tensor]) -> list[Saturat
             total[index] += is_flat.size
             alive[index] |= ~is_flat.all(axis=tuple(range(is_flat.ndim - 1)))
     return [
-        Saturation(layer.name, _name(layer), float(flat[i] / total[i]), float(1 - alive[i].mean()))
+        Saturation(layer.name, activation_name(layer), float(flat[i] / total[i]), float(1 - alive[i].mean()))
         for i, layer in enumerate(layers)
     ]
-
-
-def _name(layer: keras.layers.Layer) -> str:
-    return "relu" if isinstance(layer, keras.layers.ReLU) else layer.activation.__name__
 
 
 def _slope(layer: keras.layers.Layer, values: tf.Tensor) -> tf.Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.model import ColumnConv2D, Dropout, LocalResponseNormalization, Pool2D, WithinMapNormalization
-from alexnet_tf.visualize.network import ACTIVATIONS, POOLS, NotApplicableError
+from alexnet_tf.visualize.network import ACTIVATIONS, POOLS, NotApplicableError, activation_name
 
 PASSED = (LocalResponseNormalization, WithinMapNormalization)
 TRANSPOSED = (
@@ -37,7 +37,7 @@ def check_deconvolvable(layers: Sequence[keras.layers.Layer]) -> None:
     """Raise `NotApplicableError` for a chain with a layer that nothing is known to lead back through."""
     for layer in layers:
         if _is_activation(layer):
-            if (name := _activation_name(layer)) not in RECTIFIERS:
+            if (name := activation_name(layer)) not in RECTIFIERS:
                 raise NotApplicableError(f"it leads back through ReLU, and {layer.name} is {name}")
         elif not isinstance(layer, (*PASSED, *TRANSPOSED)):
             raise NotApplicableError(
@@ -76,8 +76,8 @@ def _back(layer: keras.layers.Layer, below: tf.Tensor, signal: tf.Tensor) -> tf.
     if isinstance(layer, PASSED):
         return signal
     if isinstance(layer, ACTIVATIONS):
-        return tf.nn.relu(signal) if _activation_name(layer) == "relu" else signal
-    if _is_activation(layer) and _activation_name(layer) == "relu":
+        return tf.nn.relu(signal) if activation_name(layer) == "relu" else signal
+    if _is_activation(layer) and activation_name(layer) == "relu":
         signal = tf.nn.relu(signal)
     function = _linear_part(layer)
     with tf.GradientTape() as tape:
@@ -89,10 +89,6 @@ def _back(layer: keras.layers.Layer, below: tf.Tensor, signal: tf.Tensor) -> tf.
 def _is_activation(layer: keras.layers.Layer) -> bool:
     """Whether a layer is a nonlinearity or has one inside, as those of `keras.applications`."""
     return isinstance(layer, (*ACTIVATIONS, keras.layers.Conv2D, keras.layers.Dense))
-
-
-def _activation_name(layer: keras.layers.Layer) -> str:
-    return "relu" if isinstance(layer, keras.layers.ReLU) else layer.activation.__name__
 
 
 def _linear_part(layer: keras.layers.Layer) -> Callable[[Any], Any]:

@@ -11,8 +11,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from alexnet_tf.pages import COLOURS, WIDTH, Picture
-from alexnet_tf.visualize.drawing import TITLE, bare, draw_image, drawn, framed, grid, in_lines, short
+from alexnet_tf.pages import COLOURS, WIDTH, Picture, short
+from alexnet_tf.visualize.drawing import TITLE, bare, draw_image, drawn_with_names, framed, grid, in_lines
 
 RIGHT, WRONG = COLOURS[2], COLOURS[1]
 MAPS = "viridis"
@@ -40,7 +40,7 @@ def _labelled(ax: Axes, item: Labelled) -> None:
 # ------------------------------------------------------------------------------------------- activations
 
 
-@drawn
+@drawn_with_names
 def overview_picture(
     pixels: np.ndarray, layers: Sequence[tuple[str, np.ndarray, Sequence[int]]], title: str
 ) -> Picture:
@@ -73,7 +73,7 @@ def overview_picture(
     return Picture("activations", figure, text, text, photographs=True)
 
 
-@drawn
+@drawn_with_names
 def layer_picture(pixels: np.ndarray, name: str, values: np.ndarray, columns: int, title: str) -> Picture:
     """Every unit of one layer for one image.
 
@@ -91,7 +91,7 @@ def layer_picture(pixels: np.ndarray, name: str, values: np.ndarray, columns: in
     rows = -(-units // across)
     figure, axes = grid(columns + 1, 1, WIDTH, rows / across + TITLE / WIDTH)
     draw_image(axes[0, 0], pixels)
-    axes[0, 0].set_title(title, fontsize=10)
+    axes[0, 0].set_title(short(title, 60), fontsize=10)
     for block in range(columns):
         part = maps[..., block * units : (block + 1) * units]
         ax = axes[block + 1, 0]
@@ -143,7 +143,7 @@ def _range_bar(
 # --------------------------------------------------------------------------------------- patches, evidence
 
 
-@drawn
+@drawn_with_names
 def patches_picture(
     rows: Sequence[tuple[int, Sequence[np.ndarray]]], layer: str, field: str, examples: str
 ) -> Picture:
@@ -171,7 +171,7 @@ def patches_picture(
     return Picture("patches", figure, text, text, photographs=True)
 
 
-@drawn
+@drawn_with_names
 def deconvolution_picture(
     patches: Sequence[np.ndarray], projections: Sequence[np.ndarray], layer: str, unit: int
 ) -> Picture:
@@ -201,7 +201,7 @@ def deconvolution_picture(
     return Picture("deconvolution", figure, text, text, photographs=True)
 
 
-@drawn
+@drawn_with_names
 def gradcam_picture(
     pixels: np.ndarray, maps: np.ndarray, names: Sequence[str], title: str, layer: str
 ) -> Picture:
@@ -215,7 +215,7 @@ def gradcam_picture(
         layer: The layer's name.
     """
     figure, axes = grid(1, len(maps) + 1, WIDTH, 1.0)
-    _labelled(axes[0, 0], Labelled(pixels, title))
+    _labelled(axes[0, 0], Labelled(pixels, wrapped(title, 18)))
     height, width = pixels.shape[:2]
     grey = np.repeat(pixels.mean(axis=-1, keepdims=True), 3, axis=-1)
     for ax, heat, name in zip(axes[0, 1:], maps, names, strict=True):
@@ -240,7 +240,7 @@ def gradcam_picture(
     return Picture("gradcam", figure, text, text, photographs=True)
 
 
-@drawn
+@drawn_with_names
 def saliency_picture(pixels: np.ndarray, maps: Sequence[tuple[str, np.ndarray]], title: str) -> Picture:
     """An image, and the sensitivity of scores to its pixels.
 
@@ -250,7 +250,7 @@ def saliency_picture(pixels: np.ndarray, maps: Sequence[tuple[str, np.ndarray]],
         title: What the image is.
     """
     figure, axes = grid(1, len(maps) + 1, WIDTH, 1.0)
-    _labelled(axes[0, 0], Labelled(pixels, title))
+    _labelled(axes[0, 0], Labelled(pixels, wrapped(title, 18)))
     for ax, (name, values) in zip(axes[0, 1:], maps, strict=True):
         # A few pixels are much larger than all others, which would be black beside them.
         high = float(np.quantile(values, 0.99)) or 1.0
@@ -267,7 +267,7 @@ def saliency_picture(pixels: np.ndarray, maps: Sequence[tuple[str, np.ndarray]],
 # --------------------------------------------------------------------------------------- examples, classes
 
 
-@drawn
+@drawn_with_names
 def neighbours_picture(rows: Sequence[Sequence[Labelled]], features: str, queries: str, base: str) -> Picture:
     """Queries in the first column, and their neighbours beside them.
 
@@ -277,20 +277,23 @@ def neighbours_picture(rows: Sequence[Sequence[Labelled]], features: str, querie
         queries: What the queries are from.
         base: What the neighbours are from.
     """
-    figure, axes = grid(len(rows), len(rows[0]) + 1, WIDTH, 1.3, hspace=0.12)
+    most = max(map(len, rows)) - 1  # of a query that is in the base there may be one fewer
+    lines = max(item.text.count("\n") for items in rows for item in items) + 1
+    figure, axes = grid(len(rows), most + 2, WIDTH, 1.1 + 0.2 * lines, hspace=0.12)
     for ax in axes.flat:
         bare(ax)
     for row, items in enumerate(rows):
+        axes[row, 1].set_axis_off()  # a gap after the query, which its name may reach into
         for column, item in enumerate(items):
-            _labelled(axes[row, column + bool(column)], item)  # a gap after the query
+            _labelled(axes[row, column + bool(column)], item)
     text = (
-        f"On the left {queries}, and beside each the {len(rows[0]) - 1} nearest of {base} by the Euclidean distance of the "
+        f"On the left {queries}, and beside each the {most} nearest of {base} by the Euclidean distance of the "
         f"features of {features}. Framed by whether the class is the same."
     )
     return Picture("neighbours", figure, text, text, photographs=True)
 
 
-@drawn
+@drawn_with_names
 def mistakes_picture(items: Sequence[Labelled], examples: str) -> Picture:
     """The most confident mistakes, with both classes."""
     across = 4
@@ -310,4 +313,4 @@ def said(answer: str, probability: float, truth: str) -> str:
 
 def wrapped(name: str, width: int = 12) -> str:
     """A name on two lines at most."""
-    return "\n".join(textwrap.wrap(short(name, 2 * width), width)[:2])
+    return "\n".join(textwrap.wrap(short(name, 2 * width), width, max_lines=2, placeholder="…"))

@@ -10,9 +10,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from alexnet_tf.pages import COLOURS, GREY, WIDTH, Picture
+from alexnet_tf.pages import COLOURS, GREY, WIDTH, Picture, short
 from alexnet_tf.visualize.activity import FLAT, Saturation
-from alexnet_tf.visualize.drawing import drawn, in_lines, short
+from alexnet_tf.visualize.drawing import drawn, drawn_with_names, in_lines
 from alexnet_tf.visualize.features import PlaneMaps
 from alexnet_tf.visualize.gradients import Histograms
 
@@ -21,7 +21,7 @@ NAMED = 10
 STEPS = "viridis"
 
 
-@drawn
+@drawn_with_names
 def map_picture(
     maps: PlaneMaps, labels: np.ndarray, names: Sequence[str], features: str, examples: str
 ) -> Picture:

@@ -1,30 +1,21 @@
 """What all drawings share: an image in its axes, a grid of axes, names that fit."""
 
 import re
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alexnet_tf.pages import STYLE
+from alexnet_tf.pages import LITERAL, STYLE
 
 TITLE = 0.36
 """Inches that a title above an image takes."""
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def drawn(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function draw in the project's style."""
-
-    def styled(*args: P.args, **kwargs: P.kwargs) -> R:
-        with mpl.rc_context(STYLE):
-            return function(*args, **kwargs)
-
-    return styled
+drawn = mpl.rc_context(STYLE)
+"""Decorator: let a function draw in the project's style."""
+drawn_with_names = mpl.rc_context(LITERAL)
+"""Decorator: the same for a drawing that users' names stand in, which are no formulas."""
 
 
 def grid(rows: int, columns: int, width: float, aspect: float = 1.0, **spaces: float) -> tuple[Figure, Any]:
@@ -66,12 +57,6 @@ def framed(ax: Axes, colour: str) -> None:
     """Draw a frame around a bare image."""
     for spine in ax.spines.values():
         spine.set(visible=True, color=colour, linewidth=2)
-
-
-def short(name: str, length: int = 14) -> str:
-    """A name that fits, and is no formula."""
-    name = name.replace("$", r"\$")
-    return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
 def in_lines(name: str, length: int = 12) -> str:

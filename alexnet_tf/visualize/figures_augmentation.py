@@ -16,6 +16,8 @@ from alexnet_tf import data
 from alexnet_tf.config import Config, ConfigError
 from alexnet_tf.config.schema import AugmentConfig, MeanKind, PCASource
 from alexnet_tf.pages import COLOURS, GREY, STYLE, Picture
+from alexnet_tf.visualize.drawing import draw_image
+from alexnet_tf.visualize.image_file import read_image
 
 MEAN_COLOUR = [123.675, 116.28, 103.53]
 """Mean RGB of ImageNet's training images, as torchvision has it: for a mean that no training data is at hand for."""
@@ -113,13 +115,13 @@ def augmentation(config: Config, photograph: Path | None) -> Picture:
     """Draw one photograph through the config's operations, and what other draws make of it.
 
     Args:
-        config: Its `augment` and `seed`.
-        photograph: JPEG, PNG, GIF or BMP in RGB; None: one that scikit-learn brings.
+        config: Its `augment`, `seed` and `data.max_pixels`.
+        photograph: JPEG, PNG, GIF, BMP or WebP in RGB; None: one that scikit-learn brings.
 
     Raises:
         ConfigError: The photograph cannot be read, or an operation does not fit it.
     """
-    image = _read(photograph)
+    image = _photograph(photograph, config.data.max_pixels)
     settings, replaced = without_statistics(config.augment)
     steps = augmentation_steps(image, settings, config.seed)
     others = [augmentation_steps(image, settings, config.seed + draw)[-1] for draw in range(1, DRAWS + 1)]
@@ -136,7 +138,7 @@ def augmentation(config: Config, photograph: Path | None) -> Picture:
             ax.set_axis_off()
         below.suptitle("What other draws make of it", fontsize=9, x=0.01, ha="left")
         for ax, step in zip(below.subplots(more, COLUMNS, squeeze=False).ravel(), others, strict=True):
-            _show(ax, step.shown)
+            draw_image(ax, step.shown)
     order = ", ".join(step.name for step in steps[1:])
     used = f" Here: {'; '.join(replaced)}." if replaced else ""
     return Picture(
@@ -150,22 +152,17 @@ def augmentation(config: Config, photograph: Path | None) -> Picture:
     )
 
 
-def _read(path: Path | None) -> np.ndarray:
-    """A photograph as uint8 `[height, width, 3]`."""
-    if path is None:
-        from sklearn.datasets import load_sample_image
+def _photograph(path: Path | None, max_pixels: int) -> np.ndarray:
+    """uint8 `[height, width, 3]`."""
+    if path is not None:
+        return read_image(path, f"--image {path}", channels=3, max_pixels=max_pixels)
+    from sklearn.datasets import load_sample_image
 
-        return np.asarray(load_sample_image("china.jpg"))
-    try:
-        return tf.io.decode_image(path.read_bytes(), channels=3, expand_animations=False).numpy()
-    except OSError as error:
-        raise ConfigError(f"--image {path}: cannot be read ({error.strerror})") from error
-    except tf.errors.OpError as error:
-        raise ConfigError(f"--image {path}: expected a JPEG, PNG, GIF or BMP, which it is not") from error
+    return np.asarray(load_sample_image("china.jpg"))
 
 
 def _draw_step(ax: Axes, index: int, step: Step, cut: tuple[float, float, float, float] | None) -> None:
-    _show(ax, step.shown)
+    draw_image(ax, step.shown)
     size = "×".join(map(str, step.image.shape))
     low, high = (f"{value:.3g}".replace("-", "−") for value in (step.image.min(), step.image.max()))
     title = f"{index}  {step.name}" if index else step.name
@@ -176,11 +173,3 @@ def _draw_step(ax: Axes, index: int, step: Step, cut: tuple[float, float, float,
         left, top, right, bottom = (value - 0.5 for value in cut)  # a pixel's middle is a whole number there
         frame: dict[str, Any] = {"fill": False, "linewidth": 1.6, "clip_on": False}
         ax.add_patch(Rectangle((left, top), right - left, bottom - top, edgecolor=COLOURS[1], **frame))
-
-
-def _show(ax: Axes, pixels: np.ndarray) -> None:
-    ax.imshow(pixels)
-    ax.set(xticks=[], yticks=[])
-    ax.grid(visible=False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)

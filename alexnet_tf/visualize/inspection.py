@@ -15,12 +15,21 @@ from matplotlib.figure import Figure
 from alexnet_tf import data
 from alexnet_tf.config import Config
 from alexnet_tf.config.schema import AugmentConfig
-from alexnet_tf.pages import COLOURS, GREY, STYLE, WIDTH, Page, Picture, TextTable, write_page
+from alexnet_tf.pages import (
+    COLOURS,
+    GREY,
+    LITERAL,
+    STYLE,
+    WIDTH,
+    Page,
+    Picture,
+    TextTable,
+    short,
+    write_page,
+)
 from alexnet_tf.runs import RunError
-from alexnet_tf.visualize.drawing import draw_image, short
+from alexnet_tf.visualize.drawing import draw_image
 
-NORMALISING = ("subtract_mean", "scale")
-"""Operations that the contact sheet leaves out: what they make is no picture any more."""
 NAMED_CLASSES = 30
 """With more classes their counts are a curve and not bars with names."""
 SMALLEST = 32
@@ -167,12 +176,12 @@ def contact_sheet(
 
     Args:
         source: The data set.
-        augment: The operations; those of `NORMALISING` are left out.
+        augment: The operations; those of `data.NORMALISING` are left out.
         seed: The run's seed: the images are those that training with it would see.
         samples: Images.
         draws: Epochs.
     """
-    names = [name for name in augment.order if name not in NORMALISING]
+    names = [name for name in augment.order if name not in data.NORMALISING]
     shown = dataclasses.replace(augment, order=names)
     statistics = data.compute_statistics(source, augment)  # of the order with all, as training has them
     ids = np.sort(data.probe_ids(source, samples, seed))
@@ -181,7 +190,7 @@ def contact_sheet(
         data.augmented_images(source, shown, statistics, seed=seed, epoch=epoch, ids=ids)
         for epoch in range(draws)
     ]
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(LITERAL):
         figure = Figure(figsize=(draws + 1, len(ids) * 1.15))
         axes = figure.subplots(
             len(ids), draws + 1, squeeze=False, gridspec_kw={"wspace": 0.06, "hspace": 0.25}
@@ -199,7 +208,7 @@ def contact_sheet(
         figure,
         f"{len(ids)} training images in rows: as stored, then as epochs 1 to {draws} show them to the network.",
         f"Training images as stored and as their first epochs show them (seed {seed}). Operations: {done}; left out: "
-        f"{', '.join(name for name in augment.order if name in NORMALISING) or 'none'}.",
+        f"{', '.join(name for name in augment.order if name in data.NORMALISING) or 'none'}.",
         photographs=True,
     )
 
@@ -207,7 +216,7 @@ def contact_sheet(
 def _class_picture(splits: list[_Split], class_names: list[str]) -> Picture:
     """How many images each class has."""
     counts = {split.name: np.bincount(split.labels, minlength=len(class_names)) for split in splits}
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(LITERAL):
         if len(class_names) <= NAMED_CLASSES:
             figure = Figure(figsize=(WIDTH, 1.3 + 0.3 * len(class_names)), layout="constrained")
             ax = figure.subplots()

@@ -110,6 +110,11 @@ def activated(model: keras.Model, layer: keras.layers.Layer) -> keras.layers.Lay
     return layer
 
 
+def activation_name(layer: keras.layers.Layer) -> str:
+    """The nonlinearity that a layer is or has inside: one of `ACTIVATIONS`, or a convolution or dense layer of Keras."""
+    return "relu" if isinstance(layer, keras.layers.ReLU) else layer.activation.__name__
+
+
 def columns_of(model: keras.Model, layer: keras.layers.Layer) -> int:
     """The columns that a convolution's kernels belong to: by what they see, or by which kernels of the next see them."""
     found = convolutions(model)

@@ -13,7 +13,7 @@ from alexnet_tf import runs
 from alexnet_tf.config.schema import StagedModelConfig
 from alexnet_tf.evaluation.picture import confusion_figure
 from alexnet_tf.model import build
-from alexnet_tf.pages import Picture
+from alexnet_tf.pages import Picture, short
 from alexnet_tf.training import checkpoint
 from alexnet_tf.visualize import draw_images, draw_kernels, draw_measures
 from alexnet_tf.visualize.activity import Peaks, loudest_units, nonlinearities, saturation
@@ -21,7 +21,6 @@ from alexnet_tf.visualize.answers import confident_mistakes, confusion
 from alexnet_tf.visualize.attribution import grad_cam, saliency
 from alexnet_tf.visualize.deconvolution import check_deconvolvable, project
 from alexnet_tf.visualize.draw_images import Labelled
-from alexnet_tf.visualize.drawing import short
 from alexnet_tf.visualize.features import nearest, plane_maps
 from alexnet_tf.visualize.gradients import Snapshots, depth_norms, kernel_gradients
 from alexnet_tf.visualize.kernels import colourfulness, kernel_images, specialisation
@@ -108,6 +107,8 @@ def _histograms(subject: Subject) -> Section:
     snapshots = Snapshots([names[index] for index in shown])
     for step, model in _states(subject):
         snapshots.add(step, *_weights_and_gradients(model, images, labels, shown))
+    del model
+    gc.collect()  # it is in cycles, and has as many weights as the one that is looked at
     if len(snapshots.steps) < 2:
         raise NotApplicableError("no earlier state of it is known")
     picture = draw_measures.histograms_picture(snapshots.histograms(), snapshots.steps, len(labels))
@@ -131,7 +132,8 @@ def _spread(total: int, most: int) -> list[int]:
 def _states(subject: Subject) -> Iterator[tuple[int, keras.Model]]:
     """Yield the steps of a run that are known and its network then: as it started, its checkpoints, its end.
 
-    Each is gone when the next comes.
+    It is one network in float32, whatever the training computed in: gradients of 16 bits beside others would differ by
+    what they round to zero.
 
     Raises:
         RunError: A checkpoint is damaged.
@@ -144,9 +146,8 @@ def _states(subject: Subject) -> Iterator[tuple[int, keras.Model]]:
     for path in (paths[index] for index in _spread(len(paths), SNAPSHOTS)):
         if (step := _restore(model, path)) != last:
             yield step, model
-    del model
-    gc.collect()  # it is in cycles, and has as many weights as the one that is looked at
-    yield last, subject.model
+    model.set_weights(subject.model.get_weights())
+    yield last, model
 
 
 def _restore(model: keras.Model, path: Path) -> int:

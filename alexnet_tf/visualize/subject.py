@@ -1,11 +1,10 @@
 """The run that is looked at, with what several pictures need: its model, its examples, one pass over them."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -15,9 +14,9 @@ from alexnet_tf import data
 from alexnet_tf.config import ConfigError
 from alexnet_tf.config.look import Look
 from alexnet_tf.config.schema import AugmentConfig
-from alexnet_tf.data.stores import FileStore
 from alexnet_tf.inference import Run, class_labels, log_probabilities
-from alexnet_tf.visualize.inspection import NORMALISING
+from alexnet_tf.model import head
+from alexnet_tf.visualize.image_file import read_image
 from alexnet_tf.visualize.network import (
     NotApplicableError,
     activated,
@@ -30,6 +29,8 @@ from alexnet_tf.visualize.network import (
 
 PROBE = 256
 """Examples of a gradient or of a statistic of activations at most."""
+Batch = tuple[np.ndarray, np.ndarray]
+"""Images and labels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +143,7 @@ class Subject:
     @cached_property
     def feature_layer(self) -> keras.layers.Layer:
         """The layer that the last one reads."""
-        last = weighted_layers(self.model)[-1]
+        last = head(self.model)
         if not isinstance(last, keras.layers.Dense) or len(last.input.shape) != 2:
             raise NotApplicableError(f"its last layer {last.name} does not read a row of features")
         return parents(self.model, last)[0]
@@ -150,7 +151,10 @@ class Subject:
     @cached_property
     def feature_name(self) -> str:
         """What the features are called: the last layer with weights before the last."""
-        return weighted_layers(self.model)[-2].name
+        before = weighted_layers(self.model)[:-1]
+        if not before:
+            raise NotApplicableError("its only layer with weights reads the pixels: there are no features")
+        return before[-1].name
 
     # ---------------------------------------------------------------------------------------------- examples
 
@@ -186,17 +190,19 @@ class Subject:
     def _shown(self) -> AugmentConfig:
         """The run's preprocessing without what makes no picture."""
         augment = self.run.config.augment
-        return dataclasses.replace(augment, order=[name for name in augment.order if name not in NORMALISING])
+        return dataclasses.replace(
+            augment, order=[name for name in augment.order if name not in data.NORMALISING]
+        )
 
     def _load(self, split: str, places: np.ndarray, augment: AugmentConfig) -> tuple[np.ndarray, np.ndarray]:
         """Preprocessed images and labels; of a streamed split all up to the last place must be read."""
-        streamed = self.source.split(split).ids is None
-        read = np.arange(places.max() + 1) if streamed else places
-        batches = list(self._batches(split, read, augment))
-        images, labels = (np.concatenate([batch[part] for batch in batches]) for part in range(2))
-        return (images[places], labels[places]) if streamed else (images, labels)
+        if self.source.split(split).ids is not None:
+            return _joined(self._batches(split, places, augment))
+        wanted, order = np.unique(places, return_inverse=True)
+        images, labels = _joined(_at(wanted, self._batches(split, np.arange(wanted[-1] + 1), augment)))
+        return images[order], labels[order]
 
-    def _batches(self, split: str, places: np.ndarray, augment: AugmentConfig) -> Iterator[Any]:
+    def _batches(self, split: str, places: np.ndarray, augment: AugmentConfig) -> Iterator[Batch]:
         """Batches (images, labels) of the examples at some places, without padding."""
         ids = self.source.split(split).ids
         rows = data.eval_batches(
@@ -214,10 +220,7 @@ class Subject:
     def _file(self, path: Path) -> Example:
         config = self.run.config
         channels = config.model.input_channels or 3
-        store = FileStore([path], [0], None, channels, config.data.max_pixels)
-        if problems := store.unreadable():
-            raise ConfigError(f"image={path}: cannot be read as an image: {problems[0]}")
-        ((raw, _, _),) = store.examples(tf.data.Dataset.range(1)).as_numpy_iterator()
+        raw = read_image(path, f"image={path}", channels=channels, max_pixels=config.data.max_pixels)
         try:
             shown, inputs = (
                 data.preprocess_images(raw[None], augment, self.statistics)[0].numpy()
@@ -232,14 +235,13 @@ class Subject:
         part = self.source.split(split)
         return part.spread(min(self.look.examples, most or self.look.examples))
 
-    def inputs(self, split: str, most: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def inputs(self, split: str, most: int | None = None) -> Iterator[Batch]:
         """Batches (images float32 `[n, S, S, C]`, labels int32 `[n]`) of these examples."""
         return self._batches(split, self.places(split, most), self.run.config.augment)
 
     def probe(self) -> tuple[tf.Tensor, tf.Tensor]:
         """A fixed batch of training examples, preprocessed without randomness, for gradients."""
-        batches = list(self.inputs("train", PROBE))
-        images, labels = (np.concatenate([batch[part] for batch in batches]) for part in range(2))
+        images, labels = _joined(self.inputs("train", PROBE))
         return tf.constant(images), tf.constant(labels)
 
     # ----------------------------------------------------------------------------------------------- answers
@@ -270,3 +272,17 @@ class Subject:
             names = ", ".join(self.class_names[:12]) + (", ..." if len(self.class_names) > 12 else "")
             raise ConfigError(f"target={self.look.target}: expected a class, one of {names}")
         return [self.class_names.index(self.look.target)]
+
+
+def _at(places: np.ndarray, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """What is at some places, in their order, of batches that begin at place 0; nothing else is kept."""
+    start = 0
+    for images, labels in batches:
+        here = places[(places >= start) & (places < start + len(labels))] - start
+        yield images[here], labels[here]
+        start += len(labels)
+
+
+def _joined(batches: Iterable[Batch]) -> Batch:
+    images, labels = zip(*batches, strict=True)
+    return np.concatenate(images), np.concatenate(labels)

@@ -1,5 +1,8 @@
 """What `alexnet visualize` is asked for, typed and checked."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from alexnet_tf.config import ConfigError
@@ -8,7 +11,8 @@ from alexnet_tf.config.look import PICTURES, Look, parse_look
 
 def test_nothing_asks_for_all():
     assert parse_look([]) == Look()
-    assert parse_look(["what=all"]).what is None
+    for all_of_them in ("all", "[all]", "all,kernels", "[kernels,all]"):
+        assert parse_look([f"what={all_of_them}"]).what is None
 
 
 def test_every_option():
@@ -32,6 +36,13 @@ def test_an_image_may_be_a_file(tmp_path):
     look = parse_look([f"image={path}"])
     assert look.image == str(path)
     assert look.example() is None
+
+
+def test_an_image_whose_name_is_no_text_is_one_line(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
+    path.write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"^image=.*: expected a name in UTF-8, as it stands on the page$"):
+        parse_look([f"image={path}"])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`init_from`: the first weights of a run are the last ones of another."""
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -64,7 +65,8 @@ def test_another_number_of_classes_starts_the_last_layer_afresh(run, tiny, first
     assert all((values(second)[path] == values(first)[path]).all() for path in below)
     check_fresh_head(second, tiny(), 12, seed=5)
     assert said(caplog) == [
-        f"init_from={first.path}: {kernel.split('/')[0]} starts afresh, with 12 classes instead of 10"
+        f"init_from={first.path}: 3 of 4 layers with weights are taken from digits_quick; afresh start {kernel.split('/')[0]}: 12 classes "
+        "instead of 10"
     ]
 
 
@@ -87,7 +89,8 @@ def test_as_many_other_classes_start_the_last_layer_afresh_too(run, tiny, tmp_pa
         np.testing.assert_allclose(values(other)[path], values(one)[path], atol=1e-25)
     check_fresh_head(other, tiny(), 5, seed=0)
     assert said(caplog) == [
-        f"init_from={one.path}: {kernel.split('/')[0]} starts afresh, with 5 classes instead of others"
+        f"init_from={one.path}: 3 of 4 layers with weights are taken from digits_quick; afresh start {kernel.split('/')[0]}: 5 classes "
+        "instead of others"
     ]
 
 
@@ -101,29 +104,85 @@ def test_a_resumed_run_goes_on_from_its_own_checkpoint(run, resume, first, tmp_p
     assert same(longer, reference) == list(values(reference))
 
 
-def test_what_does_not_fit_is_one_line(run, first, tmp_path):
-    wide = ["model.stages.conv2.units=20", f"init_from={first.path}"]
+def built(config):
+    """The network of a config for the digits, as a run would build it."""
+    return build(replace(config.model, num_classes=10, input_channels=1), seed=5)
+
+
+def start(tiny, first, *texts, config=None):
+    """A network that starts from a run, its weights before, and the paths of those that it took."""
+    config = config or tiny(*texts, f"init_from={first.path}")
+    network = built(config)
+    before = [variable.numpy() for variable in network.weights]
+    start_from(network, config, first.class_names)
+    theirs = values(first)
+    return [
+        variable.path.partition("/")[0]
+        for variable, old in zip(network.weights, before, strict=True)
+        if "kernel" in variable.path
+        and variable.path in theirs
+        and np.array_equal(variable.numpy(), theirs[variable.path])
+        and not np.array_equal(variable.numpy(), old)
+    ]
+
+
+def test_layers_of_another_shape_start_afresh_and_one_line_names_them(tiny, first, caplog):
+    assert start(tiny, first, "model.stages.conv2.units=20") == ["conv1", "fc10"]
+    (line,) = said(caplog)
+    assert line.startswith(
+        f"init_from={first.path}: 2 of 4 layers with weights are taken from digits_quick; afresh start conv2, conv3: "
+    )
+    assert re.search(r"conv2/kernel \[5, 5, 32, 20\] \(there \[5, 5, 32, \d+\]\), conv3/kernel ", line)
+    assert "\n" not in line
+
+
+def test_layers_that_only_one_of_them_has_are_named(tiny, first, caplog):
+    config = tiny(f"init_from={first.path}")
+    (_, conv1), _, *others = config.model.stages.items()
+    stages = dict([("conv1", conv1), ("extra", replace(conv1, pool=None)), *others])
+    start(tiny, first, config=replace(config, model=replace(config.model, stages=stages)))
+    (line,) = said(caplog)
+    assert "afresh start extra, " in line
+    assert "extra/kernel [5, 5, 32, 32] (there nothing)" in line
+    assert line.endswith("; this network has no conv2")
+
+
+def test_a_run_of_which_nothing_fits_is_refused_in_one_line(run, first, tmp_path):
+    other = [f"model.stages.{name}.units=7" for name in ("conv1", "conv2", "conv3")]
     with pytest.raises(
-        ConfigError, match=r"conv2/kernel \[5, 5, 32, 20\] \(there \[5, 5, 32, \d+\]\), conv2/bias"
+        ConfigError, match=r"came those of digits_quick, of which no layer fits: conv1/kernel"
     ) as caught:
-        run(tmp_path / "second", *wide)
+        run(tmp_path / "second", *other, f"init_from={first.path}")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "second").exists()
 
 
-def test_a_missing_layer_is_named(tiny_network, first):
-    before = [variable.numpy() for variable in tiny_network.weights]
-    with pytest.raises(ConfigError, match=r"extra/kernel \[.*\] \(there nothing\)"):
-        start_from(tiny_network, str(first.path), first.class_names)
-    assert all((new.numpy() == old).all() for new, old in zip(tiny_network.weights, before, strict=True))
+def test_a_layer_that_starts_afresh_does_not_stand_still(tiny, first):
+    with pytest.raises(
+        ConfigError,
+        match=r"^model.freeze_until=conv2: expected layers that init_from=.* conv2/kernel \[5, 5, 32, 20\]",
+    ):
+        start(tiny, first, "model.stages.conv2.units=20", "model.freeze_until=conv2")
+    assert "conv1" in start(tiny, first, "model.stages.conv2.units=20", "model.freeze_until=conv1")
 
 
-@pytest.fixture
-def tiny_network(tiny):
-    config = replace(tiny().model, num_classes=10, input_channels=1)
-    first, *others = config.stages.items()
-    stages = dict([first, ("extra", replace(first[1], pool=None)), *others])
-    return build(replace(config, stages=stages))
+def test_weights_under_another_network_or_other_inputs_are_said_to_be(tiny, first, caplog):
+    harmless = ["model.init=glorot_uniform", "model.stages.conv3.dropout=0.5", "augment.flip.probability=0.1"]
+    assert start(tiny, first, *harmless) == ["conv1", "conv2", "conv3", "fc10"]
+    assert not said(caplog)
+    start(
+        tiny, first, "model.activation=tanh", "augment.scale.divisor=16", "model.stages.conv2.pool.kind=max"
+    )
+    (line,) = said(caplog)
+    assert line.startswith(
+        f"init_from={first.path}: its weights were learnt under other values: model.activation=relu (here tanh), "
+    )
+    assert "model.stages.conv2.pool.kind=avg (here max)" in line
+    assert "augment.scale.divisor=" in line
+    caplog.clear()
+    start(tiny, first, "augment.order=[resize,subtract_mean]")
+    (line,) = said(caplog)
+    assert re.search(r"learnt under other values: augment\.scale\.divisor=[\d.]+ \(here None\)$", line)
 
 
 def test_where_it_starts_from_must_be_a_finished_run(run, first, tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import struct
 
 import keras
 import numpy as np
@@ -323,6 +324,27 @@ def test_an_unreadable_photograph_is_one_line(tmp_path, content):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (
+            b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + 2 * (100_000).to_bytes(4),
+            "its 10000000000 pixels are more than",
+        ),
+        (
+            b"BM" + struct.pack("<IIIIiiHHI", 100, 0, 58, 40, 4, 4, 1, 8, 0) + 20 * b"\0" + b"\xff\0\0\0",
+            "a BMP with a palette",
+        ),
+        (b"RIFF\0\0\0\0WEBPVP8X" + 22 * b"\x10", "a WebP with alpha"),
+    ],
+    ids=["bomb", "palette", "webp"],
+)
+def test_a_photograph_that_would_not_decode_rightly_is_refused_by_its_header(tmp_path, content, reason):
+    (tmp_path / "photo").write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"^--image .*photo: cannot be read as an image: {reason}"):
+        augmentation(config(*SMALL), tmp_path / "photo")
+
+
 def test_a_photograph_that_an_operation_cannot_cut_is_one_line(tmp_path):
     path = tmp_path / "photo.png"
     path.write_bytes(tf.io.encode_png(photograph()).numpy())
@@ -513,7 +535,9 @@ def test_the_command_writes_png_and_svg(alexnet, tmp_path):
 def test_what_fails_leaves_no_file(alexnet, tmp_path):
     done = alexnet("figures", "ilsvrc", "augmentation", "--image", "nowhere.jpg")
     assert done.returncode == 2
-    assert done.stderr == "alexnet: --image nowhere.jpg: cannot be read (No such file or directory)\n"
+    assert (
+        done.stderr == "alexnet: --image nowhere.jpg: cannot be read as an image: No such file or directory\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,7 +2,10 @@
 
 import shlex
 import shutil
+import weakref
+from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,11 +13,13 @@ import tensorflow as tf
 from alexnet_tf.config import ConfigError, compose, to_yaml
 from alexnet_tf.config.look import PICTURES, parse_look
 from alexnet_tf.inference import load_run
+from alexnet_tf.model import build
 from alexnet_tf.runs import RunError, RunFolder, State, WrongPathError
 from alexnet_tf.training import train
 from alexnet_tf.visualize import visualize_run
 from alexnet_tf.visualize.gallery import FOLDER
-from alexnet_tf.visualize.sections import SECTIONS
+from alexnet_tf.visualize.network import NotApplicableError
+from alexnet_tf.visualize.sections import SECTIONS, _states
 from alexnet_tf.visualize.subject import Subject
 
 
@@ -89,6 +94,18 @@ def test_histograms_begin_before_the_training_and_end_with_it(run):
     assert "at steps 0, 3, 6: before" in caption
 
 
+def test_all_gradients_of_the_histograms_are_of_one_precision(run):
+    subject = Subject(run, parse_look([]))
+    subject.model = build(run.config.model, dtype="mixed_bfloat16")  # as a run in bfloat16 ends
+    subject.model.set_weights(run.model().get_weights())
+    found = [
+        (step, {layer.compute_dtype for layer in model.layers}, model.get_weights()[0])
+        for step, model in _states(subject)
+    ]
+    assert [(step, dtypes) for step, dtypes, _ in found] == [(step, {"float32"}) for step in (0, 3, 6)]
+    np.testing.assert_array_equal(found[-1][2], run.model().get_weights()[0])
+
+
 def test_the_network_sees_what_evaluation_makes(run, tmp_path):
     path = tmp_path / "some.png"
     stored = load_run(run.path).load_source().split("validation").store.paths[3]
@@ -100,6 +117,37 @@ def test_the_network_sees_what_evaluation_makes(run, tmp_path):
     np.testing.assert_allclose(of_file.inputs, of_split.inputs, atol=1e-6)
     assert (of_split.title, of_split.label) == ("validation:3", 0)
     assert (of_file.title, of_file.label) == ("some.png", None)
+
+
+def test_of_a_stream_only_the_wanted_images_are_kept(run, monkeypatch):
+    batches = []
+
+    def read(_, __, places, ___):
+        for start in range(0, len(places), 2):
+            images = np.repeat(places[start : start + 2], 12).reshape(-1, 2, 2, 3).astype(np.float32)
+            batches.append(weakref.ref(images))
+            assert sum(batch() is not None for batch in batches) <= 2
+            yield images, np.zeros(len(images), np.int32)
+            del images
+
+    monkeypatch.setattr(Subject, "_batches", read)
+    subject = Subject(run, parse_look([]))
+    subject.source = SimpleNamespace(split=lambda _: SimpleNamespace(ids=None))  # as a TFRecord set is read
+    found = subject.examples("train", np.array([11, 3, 8]))
+    assert [(example.title, int(example.inputs[0, 0, 0])) for example in found] == [
+        ("train:11", 11),
+        ("train:3", 3),
+        ("train:8", 8),
+    ]
+
+
+def test_a_network_of_one_layer_with_weights_has_no_features(run):
+    subject = Subject(run, parse_look(["examples=6"]))
+    images = keras.Input((32, 32, 3))
+    subject.model = keras.Model(images, keras.layers.Dense(3)(keras.layers.Flatten()(images)))
+    for what in ("neighbours", "map"):
+        with pytest.raises(NotApplicableError, match="its only layer with weights reads the pixels"):
+            SECTIONS[what](subject)
 
 
 def test_a_call_takes_the_place_of_the_one_before(run, tmp_path):
