@@ -534,4 +534,14 @@ def _require_shape(name: str, image: tf.Tensor, constant: np.ndarray) -> tf.Tens
             f"augment.{name} has values of shape {constant.shape}, the image at its place in augment.order "
             f"{tuple(image.shape)}. Move it where the shapes agree, or use one value per channel."
         )
-    return tf.ensure_shape(image, [*image.shape[:-rank], *constant.shape])
+    if image.shape[-rank:].is_fully_defined():
+        return image
+    shape, expected = tf.shape(image)[-rank:], "x".join(map(str, constant.shape))
+    message = (
+        f"augment.{name} takes images of {expected} at its place in augment.order; crop them to that first"
+    )
+    fits = tf.reduce_all(tf.equal(shape, constant.shape))
+    with tf.control_dependencies([tf.debugging.Assert(fits, [message, "shape:", shape])]):
+        checked = tf.identity(image)
+    checked.set_shape([*image.shape[:-rank], *constant.shape])
+    return checked

@@ -376,6 +376,19 @@ def test_a_crop_larger_than_the_image_is_an_error(photo: np.ndarray) -> None:
             traced(tf.cast(photo, tf.float32), seed_of(0))
 
 
+def test_images_of_unknown_size_that_do_not_fit_a_mean_image_are_an_error(statistics: Statistics) -> None:
+    subtract = OPS["subtract_mean"].build(SubtractMeanConfig(kind=MeanKind.image), statistics, False)
+    traced = tf.function(
+        subtract, input_signature=[tf.TensorSpec([None, None, 3]), tf.TensorSpec([2], tf.int64)]
+    )
+    assert traced(tf.zeros((20, 30, 3)), seed_of(0)).shape == (20, 30, 3)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError,
+        match=r"augment.subtract_mean takes images of 20x30x3 at its place .* crop them to that first.*20 40 3",
+    ):
+        traced(tf.zeros((20, 40, 3)), seed_of(0))
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
