@@ -13,23 +13,24 @@ QUALITY = 92
 DIFFERENT, CLASSES = 128, 4
 
 
-def write_photographs(folder: Path, count: int) -> None:
+def write_photographs(folder: Path, count: int, different: int = DIFFERENT) -> None:
     """Write class folders of JPEGs with as much in them as photographs have: noise whose power falls with frequency.
 
     Args:
         folder: Where `train/<class>/<number>.jpg` go.
-        count: How many; after `DIFFERENT` ones the same come again, as other names of the same files.
+        count: How many.
+        different: After so many the same come again, as other names of the same files.
     """
     generator = np.random.default_rng(0)
     first: list[Path] = []
     for number in range(count):
         path = folder / "train" / f"class{number % CLASSES}" / f"{number:06d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        if number < DIFFERENT:
+        if number < different:
             Image.fromarray(_photograph(generator)).save(path, quality=QUALITY)
             first.append(path)
         else:
-            os.link(first[number % DIFFERENT], path)
+            os.link(first[number % different], path)
 
 
 def _photograph(generator: np.random.Generator) -> np.ndarray:
