@@ -60,7 +60,7 @@ def write_card(
         "size": job.network.input_shape[1],
         "classes": job.labels,
         "top": min(TOP, len(job.labels)),
-        "comparison": {**asdict(comparison), "origin": reference.origin},
+        "comparison": {**asdict(comparison), "origin": reference.origin, "computing": job.computing},
         "seconds": seconds,
         "run_seconds": reference.seconds,
         "evaluations": _evaluations(job),

@@ -154,7 +154,7 @@ def check_close(job: Job, expected: np.ndarray, received: np.ndarray) -> None:
 
 
 def _tolerance(job: Job) -> float:
-    own = TOLERANCES[job.run.config.training.precision]
+    own = TOLERANCES[job.run.precision]
     return max(own, QUANTIZED_TOLERANCES.get(job.quantize, 0.0))
 
 
