@@ -183,6 +183,7 @@ def predict(
 ) -> None:
     """Name what is on pictures, with probabilities; a bad file is reported and left out, and the exit status is 1."""
     from alexnet_tf.config import ConfigError
+    from alexnet_tf.picture_files import check_inputs
     from alexnet_tf.runs import RunFolder, find_savedmodel
 
     if as_json and as_csv:
@@ -193,16 +194,17 @@ def predict(
         raise ConfigError(f"--plot {plot}: expected a file in a folder that there is, {plot.parent} is none")
     saved = find_savedmodel(source)
     if saved is None:
-        _check_views([RunFolder.open(source).path], views or 1)
+        views = 1 if views is None else views
+        _check_views([RunFolder.open(source).path], views)
     elif views is not None:
         raise ConfigError(
             f"--views {views}: expected with a run; a SavedModel has the views it was exported with"
         )
+    check_inputs(inputs)
     _import_tensorflow()
     from alexnet_tf import prediction
     from alexnet_tf.inference import load_run
 
-    prediction.check_inputs(inputs)
     of = prediction.Classifier
     classifier = of.of_savedmodel(saved) if saved else of.of_run(load_run(source), views or 1)
     kind = "json" if as_json else "csv" if as_csv else "text"

@@ -15,8 +15,8 @@ from alexnet_tf.config.schema import DataConfig, OnError
 from alexnet_tf.data.classes import chosen_names
 from alexnet_tf.data.splits import DataSource, make_splits, split_fingerprint
 from alexnet_tf.data.stores import DataError, FileStore
+from alexnet_tf.picture_files import EXTENSIONS
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 VALIDATION_NAMES = ("val", "valid", "validation")
 LAYOUTS = "Expected class folders of images, or train/, val/ and test/ folders of class folders."
 LISTED = 3

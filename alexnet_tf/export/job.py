@@ -169,6 +169,7 @@ class Job:
             "before": before,
             "inside": inside,
             "views": self.views,
+            "max_pixels": self.run.config.data.max_pixels,
             "note": "operations as in evaluation: random ones take the centre or do nothing, resizing is antialiased",
         }
 
