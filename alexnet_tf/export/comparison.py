@@ -6,8 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.config.schema import Precision
-from alexnet_tf.data import DataError
-from alexnet_tf.data.folder import UnreadableImageError
+from alexnet_tf.data import DamagedError, DataError
 from alexnet_tf.export.job import Job
 from alexnet_tf.export.pictures import read_pictures
 from alexnet_tf.export.reload import median_seconds
@@ -91,18 +90,19 @@ def make_reference(job: Job) -> Reference:
     Raises:
         RunError: If the run's model gives no usable probabilities.
         ConfigError: If the data has other classes than the run, or its preprocessing cannot cut the views.
-        UnreadableImageError: If an image is damaged.
+        DamagedError: If an image is damaged.
     """
     run, note, classes = job.run, "", None
     try:
         source = run.load_source()
-        origin = "validation" if "validation" in source.splits else "train"
-        pictures = read_pictures(source, origin, IMAGES)
-        batches, classes = pictures.batches(), pictures.labels
-    except UnreadableImageError:
+    except DamagedError:
         raise
     except (DataError, tf.errors.OpError) as error:
         origin, batches, note = "random", [_random_images(run)], " ".join(str(error).split())[:300]
+    else:
+        origin = "validation" if "validation" in source.splits else "train"
+        pictures = read_pictures(source, origin, IMAGES)
+        batches, classes = pictures.batches(), pictures.labels
     with tf.device("/CPU:0"):
         probabilities = [np.asarray(run.predict(batch, views=job.views), np.float64) for batch in batches]
         seconds = median_seconds(lambda: run.predict(batches[0][:1], views=job.views))
