@@ -17,7 +17,7 @@ from alexnet_tf.config.schema import AugmentConfig, Precision
 from alexnet_tf.data import preprocess_images
 from alexnet_tf.data.preprocessing import active_ops
 from alexnet_tf.export.frame import Frame, make_frame
-from alexnet_tf.export.pictures import read_pictures
+from alexnet_tf.export.pictures import each_picture
 from alexnet_tf.export.served import classify
 from alexnet_tf.inference import Run, class_labels
 from alexnet_tf.model import build
@@ -134,8 +134,8 @@ class Job:
     def calibration(self) -> np.ndarray:
         """Frames float32 `[n, size, size, C]` of training images, from all over the split."""
         assert self.frame is not None
-        pictures = read_pictures(self.run.load_source(), "train", CALIBRATION)
-        return np.concatenate([self.frame.cut(image[np.newaxis]) for image in pictures.images])
+        pictures = each_picture(self.run.load_source(), "train", CALIBRATION)
+        return np.concatenate([self.frame.cut(image[np.newaxis]) for image, _ in pictures])
 
     def write_notes(self, folder: Path) -> tuple[Path, ...]:
         """Write the class names, a line each, and the preprocessing; with the network alone, its statistics too."""
