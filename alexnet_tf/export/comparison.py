@@ -48,7 +48,7 @@ class Reference:
         probabilities: The run's `[N, classes]`, a batch each.
         origin: Where the images are from: `validation`, `train` or `random`.
         note: Why they are random; empty if they are real.
-        seconds: For one image, the median.
+        seconds: For one image of the frame's size, the median.
     """
 
     batches: list[np.ndarray]
@@ -105,7 +105,8 @@ def make_reference(job: Job) -> Reference:
         batches, classes = pictures.batches(), pictures.labels
     with tf.device("/CPU:0"):
         probabilities = [np.asarray(run.predict(batch, views=job.views), np.float64) for batch in batches]
-        seconds = median_seconds(lambda: run.predict(batches[0][:1], views=job.views))
+        one = job.one(batches[0])
+        seconds = median_seconds(lambda: run.predict(one, views=job.views))
     if not all(np.isfinite(rows).all() for rows in probabilities):
         raise RunError(
             f"{run.path}: its model gives probabilities that are not numbers; nothing was exported"

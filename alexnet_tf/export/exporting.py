@@ -155,11 +155,8 @@ def _write(job: Job, folder: Path, scratch: Path) -> Path:
 def _inputs(job: Job, reference: Reference) -> list[np.ndarray]:
     """The images of a reference as an export takes them, an empty batch, and last one image whose time is taken."""
     parts = [job.prepare(batch) for batch in reference.batches]
-    if job.kind != "savedmodel":
-        return [*parts, parts[0][:1]]
-    # Of the frame's size, so that a SavedModel too is timed without resizing.
-    frame = job.make_frame(1).cut(parts[0][:1])
-    return [*parts, parts[0][:0], np.clip(np.rint(frame), 0, 255).astype(np.uint8)]
+    empty = [parts[0][:0]] if job.kind == "savedmodel" else []
+    return [*parts, *empty, job.prepare(job.one(reference.batches[0]))]
 
 
 def run_fresh(job: Job, made: Path, inputs: list[np.ndarray], scratch: Path) -> dict[str, list[np.ndarray]]:

@@ -131,6 +131,11 @@ class Job:
             return self.frame.cut(images)
         return preprocess_images(images, self.run.config.augment, self.run.statistics()).numpy()
 
+    def one(self, images: np.ndarray) -> np.ndarray:
+        """The first of images uint8 `[N, H, W, C]`, cut to its frame: what times are taken of, without any resizing."""
+        frame = self.make_frame(1).cut(images[:1])
+        return np.clip(np.rint(frame), 0, 255).astype(np.uint8)
+
     def calibration(self) -> np.ndarray:
         """Frames float32 `[n, size, size, C]` of training images, from all over the split."""
         assert self.frame is not None
