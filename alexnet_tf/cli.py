@@ -145,8 +145,11 @@ def export(
 ) -> None:
     """Export a run for other programs: loaded back in a fresh process, compared with the run, with a model card."""
     from alexnet_tf.config import check_export
+    from alexnet_tf.runs import check_new
 
     check_export(kind, quantize, views)
+    if out is not None:
+        check_new(out)
     _check_runs(folder)
     _check_views([folder], views)
     _import_tensorflow()

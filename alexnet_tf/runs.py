@@ -182,6 +182,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
+def check_new(path: Path) -> None:
+    """Raise `WrongPathError` for the name of a folder to make that exists."""
+    if os.path.lexists(path):
+        raise WrongPathError(f"{path}: exists already. Expected the name of a new folder.")
+
+
 @contextlib.contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
     """A new folder in `parent` to be renamed; unless that happens, it goes, and so do parents that were missing."""

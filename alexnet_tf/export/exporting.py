@@ -24,7 +24,7 @@ from alexnet_tf.export.litert import check_litert, write_litert
 from alexnet_tf.export.onnx_file import check_onnx, write_onnx
 from alexnet_tf.export.savedmodel import check_savedmodel, write_savedmodel
 from alexnet_tf.inference import Run
-from alexnet_tf.runs import RunError, WrongPathError
+from alexnet_tf.runs import RunError
 
 
 class Format(NamedTuple):
@@ -114,8 +114,8 @@ def export_run(
         DataError: If an image of the data, or the run's statistics, is damaged, or int8 has no data to calibrate on.
     """
     check_export(kind, quantize, views)
-    if out is not None and os.path.lexists(out):
-        raise WrongPathError(f"{out}: exists already. Expected the name of a new folder.")
+    if out is not None:
+        runs.check_new(out)
     job = Job(LoadedRun(run.path, in_float32=kind in FRAMED), kind, quantize, views)
     parent = run.path / "export" / job.name if out is None else out.parent
     try:
