@@ -127,7 +127,8 @@ def export_run(
             comparison = compare(job, reference, outputs["probabilities"][: len(reference.batches)])
             FORMATS[kind].check(job, outputs, made)
             seconds, length = float(outputs["seconds"][0]), size(made)
-            write_card(job, reference, comparison, seconds, folder, made)
+            numbered = out is None or out.name.isdecimal()
+            write_card(job, reference, comparison, seconds, folder, made, numbered=numbered)
             target = parent / _next_version(parent) if out is None else out
             folder.rename(target)
     except OSError as error:
