@@ -237,22 +237,26 @@ def features(
 
     The classifier's C is chosen by a held-out fifth of the training split; the other splits measure it.
     """
+    from alexnet_tf.config import check_features_file
+
+    if out is not None:
+        check_features_file(out)
     _check_runs(folder)
     _import_tensorflow()
     from alexnet_tf import features as library
     from alexnet_tf.inference import load_run
 
-    if out is not None:
-        library.check_out(out)
     run = load_run(folder)
     extraction = library.prepare_extraction(run, overrides or [], layer)
     name = f"{extraction.source.name.replace('/', '_')}_{extraction.layer}.npz"
     file = out or run.path / library.FOLDER / name
-    probe = library.LinearProbe(len(extraction.source.class_names)) if fit else None
+    if fit:
+        library.check_fit(extraction)
     with _counted("images", "nothing is written") as told:
-        library.write_features(extraction, file, batch_size=batch_size, probe=probe, told=told)
+        library.write_features(extraction, file, batch_size=batch_size, told=told)
     print(f"{file}: {extraction.total:,} images, {extraction.width:,} features of {extraction.layer}")
-    if probe is not None:
+    if fit:
+        probe = library.fit_probe(file, len(extraction.source.class_names))
         title = f"linear SVM on {extraction.layer} of {run.name}, C={probe.c:g}; [95 % interval]"
         _print_table(title, ["split", "examples", "error %"], probe.rows())
 
