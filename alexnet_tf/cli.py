@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 SAID_SECONDS = 60.0
 FAILED, WRONG_USE, STOPPED, INTERRUPTED = 1, 2, 75, 130
-"""Exit statuses; others come with the errors, such as 75 stopped by a signal after saving."""
+"""Exit statuses; others come with the errors. By SIGINT or SIGTERM a command ends with 75 where it has saved what the same
+command goes on from, else with 130."""
 
 PREPARED_KEYS = (
     "name",
@@ -303,7 +304,7 @@ def prepare(
     from alexnet_tf import data
 
     again = "nothing is changed" if verify else "what is finished stays, and the same command goes on"
-    with _counted("pictures", again) as told:
+    with _counted("pictures", again, status=INTERRUPTED if verify else STOPPED) as told:
         if config is None:
             print(f"{out}: {data.verify_prepared(out, told):,} pictures, every one as it was written")
             return
@@ -495,20 +496,14 @@ def _part(shard: str | None) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _counted(
-    what: str, stopped: str, stream: TextIO | None = None
+    what: str, stopped: str, stream: TextIO | None = None, *, status: int = INTERRUPTED
 ) -> Iterator[Callable[[int, int | None], None]]:
     """A bar for what is counted, with its rate and the time left; where no terminal is, a line every minute.
 
-    The bar is on standard output unless another stream is given.
+    The bar is on standard output unless another stream is given. A signal ends the command with `status`.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from alexnet_tf.processes import handling
-
-    def stop(number: int, frame: Any) -> None:
-        del number, frame
-        raise KeyboardInterrupt
 
     rate = TextColumn("{task.fields[rate]}")
     console = Console(file=stream)
@@ -522,7 +517,7 @@ def _counted(
         redirect_stdout=stream is None or sys.stdout.isatty(),
     )
     try:
-        with handling(stop), bar:
+        with bar:
             task = bar.add_task(what, total=None, rate="")
 
             said = time.monotonic()
@@ -538,7 +533,7 @@ def _counted(
 
             yield told
     except KeyboardInterrupt:
-        _fail(f"stopped; {stopped}", STOPPED)
+        _fail(f"stopped; {stopped}", status)
 
 
 @app.command("import-weights")
@@ -730,11 +725,19 @@ def main() -> None:
         arguments = ["train", *arguments]
         if line := os.environ.get("COMP_LINE"):
             os.environ["COMP_LINE"] = line.replace(" train ", " ", 1)
-    with _exit_statuses():
+    from alexnet_tf.processes import handling
+
+    with _exit_statuses(), handling(_interrupt):
         status = app(args=arguments, prog_name="alexnet", standalone_mode=False)
         if status == INTERRUPTED:  # what Typer makes of a KeyboardInterrupt, without a word
             raise KeyboardInterrupt
         sys.exit(status)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """SIGTERM ends a command as Ctrl-C does: what is half written goes; training has a handler of its own."""
+    del number, frame
+    raise KeyboardInterrupt
 
 
 def _run_hydra(arguments: list[str]) -> None:
