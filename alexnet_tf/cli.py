@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 SAID_SECONDS = 60.0
 FAILED, WRONG_USE, STOPPED, INTERRUPTED = 1, 2, 75, 130
-"""Exit statuses; others come with the errors, such as 75 stopped by a signal after saving."""
+"""Exit statuses; others come with the errors. By SIGINT or SIGTERM a command ends with 75 where it has saved what the same
+command goes on from, else with 130."""
 
 PREPARED_KEYS = (
     "name",
@@ -145,8 +146,11 @@ def export(
 ) -> None:
     """Export a run for other programs: loaded back in a fresh process, compared with the run, with a model card."""
     from alexnet_tf.config import check_export
+    from alexnet_tf.runs import check_new
 
     check_export(kind, quantize, views)
+    if out is not None:
+        check_new(out)
     _check_runs(folder)
     _check_views([folder], views)
     _import_tensorflow()
@@ -183,6 +187,7 @@ def predict(
 ) -> None:
     """Name what is on pictures, with probabilities; a bad file is reported and left out, and the exit status is 1."""
     from alexnet_tf.config import ConfigError
+    from alexnet_tf.picture_files import check_inputs
     from alexnet_tf.runs import RunFolder, find_savedmodel
 
     if as_json and as_csv:
@@ -193,16 +198,17 @@ def predict(
         raise ConfigError(f"--plot {plot}: expected a file in a folder that there is, {plot.parent} is none")
     saved = find_savedmodel(source)
     if saved is None:
-        _check_views([RunFolder.open(source).path], views or 1)
+        views = 1 if views is None else views
+        _check_views([RunFolder.open(source).path], views)
     elif views is not None:
         raise ConfigError(
             f"--views {views}: expected with a run; a SavedModel has the views it was exported with"
         )
+    check_inputs(inputs)
     _import_tensorflow()
     from alexnet_tf import prediction
     from alexnet_tf.inference import load_run
 
-    prediction.check_inputs(inputs)
     of = prediction.Classifier
     classifier = of.of_savedmodel(saved) if saved else of.of_run(load_run(source), views or 1)
     kind = "json" if as_json else "csv" if as_csv else "text"
@@ -232,22 +238,26 @@ def features(
 
     The classifier's C is chosen by a held-out fifth of the training split; the other splits measure it.
     """
+    from alexnet_tf.config import check_features_file
+
+    if out is not None:
+        check_features_file(out)
     _check_runs(folder)
     _import_tensorflow()
     from alexnet_tf import features as library
     from alexnet_tf.inference import load_run
 
-    if out is not None:
-        library.check_out(out)
     run = load_run(folder)
     extraction = library.prepare_extraction(run, overrides or [], layer)
     name = f"{extraction.source.name.replace('/', '_')}_{extraction.layer}.npz"
     file = out or run.path / library.FOLDER / name
-    probe = library.LinearProbe(len(extraction.source.class_names)) if fit else None
+    if fit:
+        library.check_fit(extraction)
     with _counted("images", "nothing is written") as told:
-        library.write_features(extraction, file, batch_size=batch_size, probe=probe, told=told)
+        library.write_features(extraction, file, batch_size=batch_size, told=told)
     print(f"{file}: {extraction.total:,} images, {extraction.width:,} features of {extraction.layer}")
-    if probe is not None:
+    if fit:
+        probe = library.fit_probe(file, len(extraction.source.class_names))
         title = f"linear SVM on {extraction.layer} of {run.name}, C={probe.c:g}; [95 % interval]"
         _print_table(title, ["split", "examples", "error %"], probe.rows())
 
@@ -294,7 +304,7 @@ def prepare(
     from alexnet_tf import data
 
     again = "nothing is changed" if verify else "what is finished stays, and the same command goes on"
-    with _counted("pictures", again) as told:
+    with _counted("pictures", again, status=INTERRUPTED if verify else STOPPED) as told:
         if config is None:
             print(f"{out}: {data.verify_prepared(out, told):,} pictures, every one as it was written")
             return
@@ -486,20 +496,14 @@ def _part(shard: str | None) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _counted(
-    what: str, stopped: str, stream: TextIO | None = None
+    what: str, stopped: str, stream: TextIO | None = None, *, status: int = INTERRUPTED
 ) -> Iterator[Callable[[int, int | None], None]]:
     """A bar for what is counted, with its rate and the time left; where no terminal is, a line every minute.
 
-    The bar is on standard output unless another stream is given.
+    The bar is on standard output unless another stream is given. A signal ends the command with `status`.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from alexnet_tf.processes import handling
-
-    def stop(number: int, frame: Any) -> None:
-        del number, frame
-        raise KeyboardInterrupt
 
     rate = TextColumn("{task.fields[rate]}")
     console = Console(file=stream)
@@ -513,7 +517,7 @@ def _counted(
         redirect_stdout=stream is None or sys.stdout.isatty(),
     )
     try:
-        with handling(stop), bar:
+        with bar:
             task = bar.add_task(what, total=None, rate="")
 
             said = time.monotonic()
@@ -529,7 +533,7 @@ def _counted(
 
             yield told
     except KeyboardInterrupt:
-        _fail(f"stopped; {stopped}", STOPPED)
+        _fail(f"stopped; {stopped}", status)
 
 
 @app.command("import-weights")
@@ -721,11 +725,19 @@ def main() -> None:
         arguments = ["train", *arguments]
         if line := os.environ.get("COMP_LINE"):
             os.environ["COMP_LINE"] = line.replace(" train ", " ", 1)
-    with _exit_statuses():
+    from alexnet_tf.processes import handling
+
+    with _exit_statuses(), handling(_interrupt):
         status = app(args=arguments, prog_name="alexnet", standalone_mode=False)
         if status == INTERRUPTED:  # what Typer makes of a KeyboardInterrupt, without a word
             raise KeyboardInterrupt
         sys.exit(status)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """SIGTERM ends a command as Ctrl-C does: what is half written goes; training has a handler of its own."""
+    del number, frame
+    raise KeyboardInterrupt
 
 
 def _run_hydra(arguments: list[str]) -> None:

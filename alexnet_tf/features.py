@@ -4,16 +4,25 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import data
-from alexnet_tf.classical import LinearSVM, fit_best_svm
-from alexnet_tf.config import Config, ConfigError, check_table_file, compose, from_dict, override_key, to_dict
+from alexnet_tf.classical import FEWEST, LinearSVM, fit_best_svm
+from alexnet_tf.config import (
+    Config,
+    ConfigError,
+    check_features_file,
+    compose,
+    from_dict,
+    override_key,
+    to_dict,
+)
 from alexnet_tf.evaluation import wilson
 from alexnet_tf.inference import Run
 from alexnet_tf.model import end_of, part_names
@@ -21,6 +30,10 @@ from alexnet_tf.runs import WriteError, replacing
 
 FOLDER = "features"
 """Of a run, where its features go by default."""
+CARVING = ("split_seed", "validation_fraction")
+"""Keys of `data` that say which examples are held out of the training split."""
+ROWS = 1024
+"""Examples that are read back at once."""
 Told = Callable[[int, int], object]
 """Called with the images done and their total."""
 
@@ -100,7 +113,8 @@ def prepare_extraction(run: Run, overrides: Sequence[str] = (), layer: str | Non
     Args:
         run: Finished, of a network.
         overrides: `data=NAME` and `data.KEY=VALUE` for other images than the run's; `augment...` for another
-            preprocessing, such as a resize where images have other sizes.
+            preprocessing, such as a resize where images have other sizes. A set of the run's name is carved as the run's
+            was, unless its `CARVING` is given.
         layer: A stage or another part (see `model.is_in`), whose last layer's output is taken: `fc7` after its
             activation, `conv5` after its pooling. None: the one before the last.
 
@@ -135,12 +149,19 @@ def _with_overrides(config: Config, overrides: Sequence[str]) -> Config:
     anew = {section for text, section in sections.items() if override_key(text) == section}
     composed = compose(
         [
+            f"seed={config.seed}",
             f"model.input_size={config.model.input_size}",
             *([] if "augment" in anew else ["augment=center"]),  # of which nothing is taken
             *(text for text, section in sections.items() if section in anew),
         ]
     )
     chosen = {section: to_dict(getattr(composed, section)) for section in anew}
+    if (
+        "data" in anew and composed.data.name == config.data.name
+    ):  # what was trained on must not come to be held out
+        typed = {override_key(text) for text in overrides}
+        kept = [key for key in CARVING if f"data.{key}" not in typed]
+        chosen["data"] |= {key: getattr(config.data, key) for key in kept}
     changed = [text.lstrip("+") for text, section in sections.items() if section not in anew]
     return from_dict({**to_dict(config), **chosen}, changed)
 
@@ -148,18 +169,8 @@ def _with_overrides(config: Config, overrides: Sequence[str]) -> Config:
 # ------------------------------------------------------------------------------------------------- the file
 
 
-def check_out(out: Path) -> None:
-    """Raise `ConfigError` for a name that ends otherwise than the kinds of files, or a package that is missing."""
-    check_table_file("--out", out, WRITERS)
-
-
 def write_features(
-    extraction: Extraction,
-    out: Path,
-    *,
-    batch_size: int = 128,
-    probe: "LinearProbe | None" = None,
-    told: Told = lambda *_: None,
+    extraction: Extraction, out: Path, *, batch_size: int = 128, told: Told = lambda *_: None
 ) -> None:
     """Write the features of all splits, block by block, so that memory holds one; atomic.
 
@@ -168,35 +179,35 @@ def write_features(
 
     Args:
         extraction: From `prepare_extraction`.
-        out: Ends in one of `WRITERS`; its folder is made.
+        out: Ends in one of `KINDS`; its folder is made.
         batch_size: Images at once.
-        probe: A classifier that sees every block too.
         told: Hears of the progress.
 
     Raises:
-        ConfigError: As `check_out`.
+        ConfigError: As `check_features_file`.
         WriteError: If the file cannot be written.
         DataError: If an image cannot be read.
     """
-    check_out(out)
+    check_features_file(out)
 
     def blocks() -> Iterator[Block]:
         done = 0
         for block in extraction.blocks(batch_size):
-            if probe is not None:
-                probe.add(block)
             yield block
             done += len(block.labels)
             told(done, extraction.total)
-        if probe is not None:
-            probe.finish()
 
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WriteError(out, error) from error
     with replacing(out) as temporary:
-        WRITERS[out.suffix](temporary, extraction, blocks())
+        KINDS[out.suffix].write(temporary, extraction, blocks())
+
+
+def read_features(path: Path) -> Iterator[Block]:
+    """Yield what `write_features` wrote, split by split, with a part in memory at a time."""
+    return KINDS[path.suffix].read(path)
 
 
 def _write_npz(path: Path, extraction: Extraction, blocks: Iterator[Block]) -> None:
@@ -219,6 +230,20 @@ def _write_npz(path: Path, extraction: Extraction, blocks: Iterator[Block]) -> N
         for name, array in columns.items():
             with archive.open(f"{name}.npy", "w") as entry:
                 np.lib.format.write_array(entry, array, allow_pickle=False)
+
+
+def _read_npz(path: Path) -> Iterator[Block]:
+    with np.load(path, allow_pickle=False) as content:
+        labels, ids, splits = content["labels"], content["ids"], content["split"]
+    begins = np.flatnonzero(np.append(True, splits[1:] != splits[:-1]))
+    with zipfile.ZipFile(path) as archive, archive.open("features.npy") as entry:
+        np.lib.format.read_magic(entry)
+        (_, width), _, dtype = np.lib.format.read_array_header_1_0(entry)
+        for begin, end in pairwise([*begins, len(splits)]):
+            for start in range(begin, end, ROWS):
+                part = slice(start, min(start + ROWS, end))
+                rows = np.frombuffer(entry.read((part.stop - start) * width * dtype.itemsize), dtype)
+                yield Block(str(splits[start]), rows.reshape(-1, width), labels[part], ids[part])
 
 
 def _write_parquet(path: Path, extraction: Extraction, blocks: Iterator[Block]) -> None:
@@ -248,14 +273,58 @@ def _write_parquet(path: Path, extraction: Extraction, blocks: Iterator[Block]) 
             writer.write_table(pa.table(columns, schema=schema))
 
 
-WRITERS: dict[str, Callable[[Path, Extraction, Iterator[Block]], None]] = {
-    ".npz": _write_npz,
-    ".parquet": _write_parquet,
-}
+def _read_parquet(path: Path) -> Iterator[Block]:
+    """A row group is of one block, and so of one split."""
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group)
+            labels, ids = (table[name].to_numpy() for name in ("label", "id"))
+            rows = table["features"].combine_chunks().flatten().to_numpy().reshape(len(labels), -1)
+            yield Block(table["split"][0].as_py(), rows, labels, ids)
+
+
+class Kind(NamedTuple):
+    """How features are written to a kind of file, and read."""
+
+    write: Callable[[Path, Extraction, Iterator[Block]], None]
+    read: Callable[[Path], Iterator[Block]]
+
+
+KINDS = {".npz": Kind(_write_npz, _read_npz), ".parquet": Kind(_write_parquet, _read_parquet)}
 """By the end of a file's name."""
 
 
 # ------------------------------------------------------------------------------------------- the classifier
+
+
+def check_fit(extraction: Extraction) -> None:
+    """Raise `ConfigError` if there are too few training examples for a classifier, before features are made of them."""
+    count = extraction.source.split("train").num_examples
+    if count < FEWEST:
+        raise ConfigError(
+            f"data.train_examples: expected at least {FEWEST} for a classifier, {extraction.source.name} has {count}; "
+            "leave the classifier out with --no-fit"
+        )
+
+
+def fit_probe(path: Path, classes: int, seed: int = 0) -> "LinearProbe":
+    """A classifier fitted on the features of a file's training split, and measured on those of all.
+
+    Args:
+        path: What `write_features` wrote.
+        classes: How many there are.
+        seed: Of the choice of C and the solver.
+
+    Raises:
+        ConfigError: If the training split is too small.
+    """
+    probe = LinearProbe(classes, seed)
+    for block in read_features(path):
+        probe.add(block)
+    probe.finish()
+    return probe
 
 
 @dataclass

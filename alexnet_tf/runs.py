@@ -55,6 +55,13 @@ METRICS_COLUMNS = ("epoch", "step", "split", "loss", "top1_error", "top5_error",
 """Errors are fractions (0-1); `top5_error` is empty up to five classes; `split` is train, validation or probe."""
 TIMING_COLUMNS = ("epoch", "step", "split", "seconds", "images_per_second")
 """`seconds` is the training time so far without validation and probe, carried over resumes."""
+SCORE_COLUMNS = (
+    "time", "split", "views", "runs", "loss", "top1_error", "top1_low", "top1_high",
+    "top5_error", "top5_low", "top5_high", "examples",
+)  # fmt: skip
+"""Errors are fractions (0-1) between the bounds of their 95 % intervals; `runs` is how many were averaged."""
+EVALUATION_COLUMNS = (*SCORE_COLUMNS, "folder")
+"""`folder` has the tables; in a run it is relative to the run."""
 
 DATASET_KEYS = ("name", "class_names", "image_shape", "channels", "splits", "fingerprint")
 """What `dataset.json` holds."""
@@ -180,6 +187,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` as indented JSON, atomically."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def check_new(path: Path) -> None:
+    """Raise `WrongPathError` for the name of a folder to make that exists."""
+    if os.path.lexists(path):
+        raise WrongPathError(f"{path}: exists already. Expected the name of a new folder.")
 
 
 @contextlib.contextmanager
@@ -402,7 +415,7 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             write_text(path / CONFIG, config)
-            write_text(path / OVERRIDES, yaml.safe_dump(list(overrides)))
+            cls(path).write_overrides(overrides)
         except OSError as error:
             raise RunError(f"run_dir={path}: cannot be written ({error.strerror})") from error
         return cls(path)
@@ -443,13 +456,17 @@ class RunFolder:
         return read_yaml(self.path / CONFIG)
 
     def overrides(self) -> list[str]:
-        """What the user typed.
+        """What the user typed; what was typed on a resume has taken the place of what was before for its key.
 
         Raises:
             RunError: If the file is damaged.
         """
         path = self.path / OVERRIDES
         return [str(text) for text in _parsed(path, yaml.safe_load, list)] if path.exists() else []
+
+    def write_overrides(self, overrides: Iterable[str]) -> None:
+        """Replace what the user typed."""
+        write_text(self.path / OVERRIDES, yaml.safe_dump(list(overrides)))
 
     def status(self) -> dict[str, Any]:
         """`status.json`: `state`, `reason`, `step`, `steps`, `updated`; only `state: pending` before the start.
@@ -540,6 +557,14 @@ class RunFolder:
             RunError: If the file is missing or damaged.
         """
         return _read_csv(self.path / TIMING, TIMING_COLUMNS)
+
+    def evaluations(self) -> Table:
+        """`evaluations.csv` with the columns `EVALUATION_COLUMNS`; without rows where nothing was evaluated.
+
+        Raises:
+            RunError: If the file is damaged.
+        """
+        return Table(self.path / EVALUATIONS, EVALUATION_COLUMNS)
 
     def remove_remains(self) -> None:
         """Remove the temporary files of a process that was killed while it wrote; the run must be locked.

@@ -1,5 +1,6 @@
 """The command as a user meets it: help, Hydra's options, wrong input, exit statuses."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -190,6 +191,28 @@ def test_light_commands_leave_tensorflow_alone(tmp_path):
         "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "work", "status", "said"),
+    [
+        (["figures", "ilsvrc"], "visualize.draw_figures", 130, "interrupted"),
+        (["inspect", "data=digits"], "visualize.inspect_data", 130, "stopped; the same command begins anew"),
+        (
+            ["prepare", "data=digits", "--out", "x"],
+            "data.make_plan",
+            75,
+            "stopped; what is finished stays, and the same command goes on",
+        ),
+    ],
+)
+def test_a_signal_ends_with_75_only_where_the_command_goes_on(
+    alexnet_here, monkeypatch, tmp_path, arguments, work, status, said
+):
+    monkeypatch.setattr(f"alexnet_tf.{work}", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    done = alexnet_here(*arguments)
+    assert (done.returncode, done.stderr) == (status, f"alexnet: {said}\n")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("clumsy", [False, True])

@@ -1,16 +1,21 @@
 """Features of a run: the file, the classifier on them, and what is refused in one line."""
 
 import json
+import shutil
+import signal
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 
+from alexnet_tf import cli, features
 from alexnet_tf.classical import fit_best_svm, fit_svm
 from alexnet_tf.config import ConfigError, compose
-from alexnet_tf.data import DataError, eval_batches
-from alexnet_tf.features import LinearProbe, prepare_extraction, write_features
+from alexnet_tf.data import DataError, eval_batches, load_source
+from alexnet_tf.features import check_fit, fit_probe, prepare_extraction, read_features, write_features
+from alexnet_tf.inference import load_run
 from alexnet_tf.runs import WriteError
 from alexnet_tf.training import train
 
@@ -38,14 +43,11 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def written(run, tmp_path_factory):
     """The features of conv3 as both kinds of file, and the classifier."""
-    folder = tmp_path_factory.mktemp("written")
-    probe, done = LinearProbe(10), []
+    folder, done = tmp_path_factory.mktemp("written"), []
     extraction = prepare_extraction(run)
-    write_features(
-        extraction, folder / "f.npz", batch_size=50, probe=probe, told=lambda *counts: done.append(counts)
-    )
+    write_features(extraction, folder / "f.npz", batch_size=50, told=lambda *counts: done.append(counts))
     assert done[-1] == (extraction.total, extraction.total)
-    return extraction, folder / "f.npz", probe
+    return extraction, folder / "f.npz", fit_probe(folder / "f.npz", 10)
 
 
 def by_hand(run, layer, split="validation"):
@@ -88,6 +90,27 @@ def test_it_can_be_the_first_model_of_a_process(run):
     keras.utils.clear_session()  # the names that Keras gives begin anew: no layer of a loaded network may have one
     assert "flatten" in [layer.name for layer in run.model().layers]
     assert prepare_extraction(run).network.layers[-1].name == "features"
+
+
+@pytest.mark.parametrize("kind", ["npz", "parquet"])
+def test_what_was_written_is_read_back_in_parts_of_one_split(written, tmp_path, monkeypatch, kind):
+    if kind == "parquet":
+        pytest.importorskip("pyarrow", reason="the extra sweep is not installed")
+    extraction, path, _ = written
+    monkeypatch.setattr(features, "ROWS", 100)
+    if kind == "parquet":
+        path = tmp_path / "f.parquet"
+        write_features(extraction, path, batch_size=100)
+    parts = list(read_features(path))
+    assert [(part.split, len(part.labels)) for part in parts] == [
+        *(("train", count) for count in (100, 100, 100, 30)),
+        *(("validation", count) for count in (100, 100, 100, 59)),
+    ]
+    with np.load(written[1]) as found:
+        for name in ("features", "labels", "ids"):
+            whole = np.concatenate([getattr(part, name) for part in parts])
+            np.testing.assert_allclose(whole, found[name], rtol=1e-5, atol=1e-5)
+            assert whole.dtype == found[name].dtype
 
 
 def test_parquet_holds_the_same(run, written, tmp_path):
@@ -180,8 +203,10 @@ def test_a_wrong_request_is_one_line(run, overrides, layer, message):
 
 def test_what_cannot_be_written_leaves_nothing(run, tmp_path):
     extraction = prepare_extraction(run, ["data.classes=[0,1]", "data.train_examples=4"])
-    with pytest.raises(ConfigError, match=r"4 training examples are too few .*--no-fit"):
-        write_features(extraction, tmp_path / "f.npz", probe=LinearProbe(2))
+    with pytest.raises(
+        ConfigError, match=r"data.train_examples: expected at least 5 .*digits has 4; .*--no-fit"
+    ):
+        check_fit(extraction)
     with pytest.raises(ConfigError, match=r"--out .*f.csv: expected a name that ends in .npz or .parquet"):
         write_features(extraction, tmp_path / "f.csv")
     assert not list(tmp_path.iterdir())
@@ -190,6 +215,61 @@ def test_what_cannot_be_written_leaves_nothing(run, tmp_path):
         write_features(extraction, tmp_path / "file" / "f.npz")
     with pytest.raises(DataError, match=r"data.train_examples must be"):
         prepare_extraction(run, ["data.train_examples=99999"])
+
+
+def test_a_fit_that_fails_keeps_the_features(written, tmp_path):
+    check_fit(written[0])
+    shutil.copy(written[1], tmp_path / "f.npz")
+    with np.load(written[1]) as found:
+        content = {**found, "labels": np.zeros_like(found["labels"])}
+    np.savez(tmp_path / "f.npz", **content)
+    with pytest.raises(ConfigError, match=r"330 training examples are too few .* of 10 classes; .*--no-fit"):
+        fit_probe(tmp_path / "f.npz", 10)
+
+
+def test_a_set_of_the_runs_name_is_carved_as_the_runs(run, tmp_path):
+    """What the run trained on must not be held out."""
+    folder = tmp_path / "run"
+    shutil.copytree(run.path, folder)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["seed"] = config["data"]["split_seed"] = 3
+    config["data"] |= {"validation_fraction": 0.1, "train_examples": None}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    other = load_run(folder)
+    own = load_source(other.config.data).split("validation").ids
+
+    def held_out(*overrides):
+        return prepare_extraction(other, ["data=digits", *overrides]).source.split("validation").ids
+
+    np.testing.assert_array_equal(held_out(), own)
+    np.testing.assert_array_equal(held_out("data.split_seed=null"), own)  # the run's seed
+    assert len(held_out("data.validation_fraction=0.2")) == 359
+    assert set(held_out("data.split_seed=0")) != set(own)
+
+
+def test_the_command_says_wrong_use_before_tensorflow_is_loaded(run, alexnet_here, monkeypatch):
+    monkeypatch.setattr(cli, "_import_tensorflow", lambda: pytest.fail("too late"))
+    refused = alexnet_here("features", str(run.path), "--out", "f.txt")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "expected a name that ends in .npz or .parquet" in refused.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_command_with_130_and_leaves_nothing(
+    run, alexnet_here, monkeypatch, tmp_path, number
+):
+    monkeypatch.setattr(features.Extraction, "blocks", lambda *_: signal.raise_signal(number))
+    done = alexnet_here("features", str(run.path), "--out", "f.npz")
+    assert (done.returncode, done.stderr) == (130, "alexnet: stopped; nothing is written\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_fit_keeps_the_features(run, alexnet_here, monkeypatch, tmp_path):
+    monkeypatch.setattr(features, "fit_best_svm", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    done = alexnet_here("features", str(run.path), "--out", "f.npz")
+    assert (done.returncode, done.stderr) == (130, "alexnet: interrupted\n")
+    assert "f.npz: 689 images" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]
 
 
 @pytest.mark.slow
@@ -201,6 +281,3 @@ def test_the_command(run, alexnet):
     path = run.path / "features" / "digits_conv2.npz"
     assert f"{path}: 173 images, 512 features of conv2" in done.stdout.replace("\n", " ")
     assert "validation" in done.stdout
-    refused = alexnet("features", str(run.path), "--out", "f.txt")
-    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert "expected a name that ends in .npz or .parquet" in refused.stderr

@@ -16,7 +16,8 @@ MAY_IMPORT = {
     "runs": set(),
     "processes": set(),
     "launching": {"config", "runs", "processes"},
-    "data": {"config", "runs"},  # its writing of files
+    "picture_files": {"runs"},  # its error
+    "data": {"config", "runs", "picture_files"},  # of runs its writing of files
     "model": {"config"},
     "inference": {"config", "runs", "data", "model"},
     "evaluation": {"config", "runs", "data", "model", "inference"},
@@ -27,10 +28,10 @@ MAY_IMPORT = {
     "pages": {"runs"},
     "studies": {"config", "runs", "processes", "pages"},
     "export": {"config", "runs", "pages", "data", "model", "inference"},
-    "prediction": {"config", "runs", "pages", "data", "inference", "export"},
+    "prediction": {"config", "runs", "picture_files", "pages", "data", "inference", "export"},
     "fidelity": {"config", "data", "model", "training"},
     "visualize": {"config", "runs", "pages", "data", "model", "inference", "evaluation", "training", "studies"},
-    "cli": {"config", "runs", "processes", "launching", "pages", "data", "model", "inference", "evaluation", "importing", "training", "studies", "export", "prediction", "fidelity", "visualize", "bench", "features"},
+    "cli": {"config", "runs", "processes", "launching", "picture_files", "pages", "data", "model", "inference", "evaluation", "importing", "training", "studies", "export", "prediction", "fidelity", "visualize", "bench", "features"},
     "__init__": {"config", "inference", "model", "training", "runs"},
     "bench": {"config", "runs", "processes", "pages", "data", "model", "inference", "evaluation", "training", "studies", "export", "visualize"},
     "__main__": {"cli"},
@@ -39,6 +40,7 @@ WITHOUT_TENSORFLOW = {
     "config",
     "runs",
     "processes",
+    "picture_files",
     "launching",
     "classical",
     "importing",

@@ -11,6 +11,8 @@ C_CHOICES = tuple(10.0**power for power in range(-6, 2))
 """Weights of the loss that `fit_best_svm` tries, for features of variance 1."""
 HELD_OUT = 0.2
 """The fraction of the training examples by which it chooses."""
+FEWEST = 5
+"""Training examples without which nothing can be held out."""
 ITERATIONS = 10_000
 
 logger = logging.getLogger(__name__)
@@ -91,11 +93,11 @@ def fit_best_svm(
         The classifier of features as they come, and its C.
 
     Raises:
-        ValueError: If there are fewer than five examples, or only one class among them.
+        ValueError: If there are fewer than `FEWEST` examples, or only one class among them.
     """
     order = np.random.default_rng(seed).permutation(len(labels))
     out, rest = np.split(order, [max(1, round(HELD_OUT * len(labels)))])
-    if len(labels) < 5 or len(np.unique(labels[rest])) < 2:
+    if len(labels) < FEWEST or len(np.unique(labels[rest])) < 2:
         raise ValueError(f"{len(labels)} training examples are too few for a classifier of {classes} classes")
     errors = {}
     for c in choices:

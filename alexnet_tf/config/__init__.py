@@ -27,7 +27,7 @@ from alexnet_tf.config.compose import (
     to_dict,
     to_yaml,
 )
-from alexnet_tf.config.formats import check_export
+from alexnet_tf.config.formats import check_export, check_features_file
 from alexnet_tf.config.schema import Config
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "check_export",
+    "check_features_file",
     "check_installed",
     "check_replicas",
     "check_table_file",

@@ -1,8 +1,9 @@
-"""What a run can be exported to: the formats, how small, and the packages that they need."""
+"""What is written of a run for others: the formats of an export, how small, the files of features, the packages they need."""
 
 import importlib.util
+from pathlib import Path
 
-from alexnet_tf.config.checks import VIEWS, ConfigError, one_of
+from alexnet_tf.config.checks import VIEWS, ConfigError, check_table_file, one_of
 
 EXTRA = "export"
 QUANTIZATIONS: dict[str, tuple[str, ...]] = {
@@ -17,6 +18,14 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "onnx": ("tf2onnx", "onnxruntime"),
 }
 """The modules that a format is made and run with, beyond TensorFlow."""
+
+FEATURES = (".npz", ".parquet")
+"""How the names of files of features end, which says of what kind they are."""
+
+
+def check_features_file(out: Path) -> None:
+    """Raise `ConfigError` for a name that ends otherwise than the kinds of files, or a package that is missing."""
+    check_table_file("--out", out, FEATURES)
 
 
 def check_export(kind: str, quantize: str, views: int) -> None:

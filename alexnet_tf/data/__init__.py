@@ -22,6 +22,7 @@ from alexnet_tf.data.preparation import Plan, PrepareError, make_plan, prepare
 from alexnet_tf.data.preprocessing import Preprocessing, make_preprocessing
 from alexnet_tf.data.sources import SOURCES, DataError, DataSource, Split, load_source
 from alexnet_tf.data.statistics import ARCHIVE_DAMAGES, Statistics, compute_statistics
+from alexnet_tf.data.stores import DamagedError
 from alexnet_tf.data.verification import verify_prepared
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "OPS",
     "SOURCES",
     "WHOLE",
+    "DamagedError",
     "DataError",
     "DataSource",
     "Plan",

@@ -14,9 +14,9 @@ import tensorflow as tf
 from alexnet_tf.config.schema import DataConfig, OnError
 from alexnet_tf.data.classes import chosen_names
 from alexnet_tf.data.splits import DataSource, make_splits, split_fingerprint
-from alexnet_tf.data.stores import DataError, FileStore
+from alexnet_tf.data.stores import DamagedError, DataError, FileStore
+from alexnet_tf.picture_files import EXTENSIONS
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 VALIDATION_NAMES = ("val", "valid", "validation")
 LAYOUTS = "Expected class folders of images, or train/, val/ and test/ folders of class folders."
 LISTED = 3
@@ -24,7 +24,7 @@ LISTED = 3
 logger = logging.getLogger(__name__)
 
 
-class UnreadableImageError(DataError):
+class UnreadableImageError(DamagedError):
     """Images of the folder are damaged; the message names the first."""
 
 
@@ -116,8 +116,8 @@ def explain_error(error: BaseException, source: DataSource) -> DataError | None:
     """
     if not isinstance(error, tf.errors.OpError):
         return None
-    if found := re.search(rf"{DataError.__name__}: (.+)", str(error)):
-        return DataError(found[1])
+    if found := re.search(rf"{DamagedError.__name__}: (.+)", str(error)):
+        return DamagedError(found[1])
     stores = {id(split.store): split.store for split in source.splits.values()}  # splits may share one
     for store in stores.values():
         if not isinstance(store, FileStore):

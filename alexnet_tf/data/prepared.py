@@ -20,12 +20,14 @@ from alexnet_tf.data.classes import choose_classes
 from alexnet_tf.data.splits import DataSource, make_splits, split_fingerprint
 from alexnet_tf.data.stores import (
     AUTOTUNE,
+    UNREADABLE,
     ArrayStore,
     DataError,
     EncodedStore,
     RecordStore,
     Store,
     StreamStore,
+    damaged,
     decode,
     traced,
 )
@@ -357,22 +359,33 @@ def stream_prepared(
 
 
 def _read_all(prepared: PreparedSet, split: str) -> tuple[Any, np.ndarray]:
-    """Read a split into memory: the images' bytes (string [N]) and labels (int32 [N]), in prepared order."""
-    image, label = prepared.keys
-    decoders = _skip_decoding(image)
-    if prepared.random_access:
-        records = prepared.builder.as_data_source(split=split, decoders=decoders)
-        examples = records.__getitems__(range(len(records)))
-        data = [example[image] for example in examples]
-        labels = np.array([example[label] for example in examples], np.int32)
-    else:
-        columns = prepared.builder.as_dataset(
-            split=split, decoders=decoders, read_config=_read_config(None, ids=False), batch_size=-1
-        )
-        data, labels = columns[image], columns[label].numpy().astype(np.int32)
+    """Read a split into memory: the images' bytes (string [N]) and labels (int32 [N]), in prepared order.
+
+    Raises:
+        DamagedError: If a record cannot be read.
+        DataError: If one has no valid label.
+    """
+    try:
+        data, labels = _columns(prepared, split)
+    except (*UNREADABLE, tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        raise damaged(f"the split {split} of {prepared.config.name}", error) from error
     wrong = np.flatnonzero((labels < 0) | (labels >= len(prepared.class_names)))
     if len(wrong):
         raise DataError(
             f"{len(wrong)} examples of the split {split} of {prepared.config.name} have no valid label."
         )
     return data, labels
+
+
+def _columns(prepared: PreparedSet, split: str) -> tuple[Any, np.ndarray]:
+    image, label = prepared.keys
+    decoders = _skip_decoding(image)
+    if prepared.random_access:
+        records = prepared.builder.as_data_source(split=split, decoders=decoders)
+        examples = records.__getitems__(range(len(records)))
+        data = [example[image] for example in examples]
+        return data, np.array([example[label] for example in examples], np.int32)
+    columns = prepared.builder.as_dataset(
+        split=split, decoders=decoders, read_config=_read_config(None, ids=False), batch_size=-1
+    )
+    return columns[image], columns[label].numpy().astype(np.int32)

@@ -18,6 +18,8 @@ from alexnet_tf.data.headers import header_problem
 AUTOTUNE = tf.data.AUTOTUNE
 traced = tf.autograph.experimental.do_not_convert
 """Marks a function that tf.data traces as it is: its branches and loops are Python's, for when it is built."""
+UNREADABLE = (ValueError, TypeError, LookupError, RuntimeError, OSError)
+"""What ArrayRecord and TFDS raise for damaged records."""
 RECORDS_PER_READ = 32
 RECORDS_PER_SCAN = 256
 """Records in memory at once while labels are looked for."""
@@ -27,6 +29,10 @@ class DataError(ValueError):
     """The data cannot be had or used as configured; the message is one clear line."""
 
     exit_status = 2
+
+
+class DamagedError(DataError):
+    """The data are there, but some of them cannot be read."""
 
 
 def decode(data: tf.Tensor, channels: int, shape: tuple[int, int, int] | None = None) -> tf.Tensor:
@@ -250,6 +256,15 @@ def error_reason(error: Exception) -> str:
     return text.split("}} ")[-1].splitlines()[0].split(" [Op:")[0].rstrip(".")
 
 
+def damaged(what: str, error: Exception) -> DamagedError:
+    """What to raise where prepared records, such as `the records 0 to 31`, cannot be read."""
+    said = " ".join(str(error).split())[:200] or type(error).__name__
+    return DamagedError(
+        f"cannot read {what}: {said}. Of a set that `alexnet prepare` has written `alexnet prepare --verify` names the "
+        f"damaged files"
+    )
+
+
 class RecordStore:
     """Encoded images on disk with random access (TFDS's data sources over ArrayRecord).
 
@@ -280,12 +295,8 @@ class RecordStore:
             records = self._records.__getitems__([int(index) for index in ids])
             data = np.array([record[image_key] for record in records], dtype=object)
             return data, np.array([record[label_key] for record in records], np.int32)
-        except (ValueError, TypeError, LookupError, RuntimeError, OSError) as error:  # ArrayRecord's, TFDS's
-            said = " ".join(str(error).split())[:200] or type(error).__name__
-            raise DataError(
-                f"cannot read the records {ids.min()} to {ids.max()}: {said}. Of a set that `alexnet prepare` has written "
-                f"`alexnet prepare --verify` names the damaged files"
-            ) from error
+        except UNREADABLE as error:
+            raise damaged(f"the records {ids.min()} to {ids.max()}", error) from error
 
     def choose(self, labels: Sequence[int]) -> "RecordStore":
         """Return the examples of these labels alone, relabelled by their place among them; reads all records once."""

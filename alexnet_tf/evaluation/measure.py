@@ -20,7 +20,6 @@ from alexnet_tf.evaluation.results import (
     append_row,
     new_results,
     next_path,
-    run_table,
 )
 from alexnet_tf.evaluation.scores import Scores, tally
 from alexnet_tf.inference import Run, class_labels, log_probabilities
@@ -117,7 +116,7 @@ def prepare(run: Run, settings: Settings) -> Task:
     """Find what is wrong before the work; errors as `evaluate_runs`."""
     view_crop(run.config.augment, settings.views)
     run.model_path()
-    run_table(run)
+    run.evaluations()
     source = run.load_source()
     if settings.split not in source.splits:
         raise ConfigError(

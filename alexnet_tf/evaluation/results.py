@@ -11,20 +11,13 @@ import numpy as np
 
 from alexnet_tf import runs
 from alexnet_tf.evaluation.scores import Scores, wilson
-from alexnet_tf.runs import EVALUATIONS, RunError, RunFolder, Table
+from alexnet_tf.runs import EVALUATION_COLUMNS, SCORE_COLUMNS, RunError, RunFolder
 
 FOLDER = "evaluations"
 PER_CLASS = "per_class.csv"
 CONFUSION = "confusion.csv"
 PICTURE = "confusion.png"
 
-SCORE_COLUMNS = (
-    "time", "split", "views", "runs", "loss", "top1_error", "top1_low", "top1_high",
-    "top5_error", "top5_low", "top5_high", "examples",
-)  # fmt: skip
-"""Errors are fractions (0-1) between the bounds of their 95 % intervals; `runs` is how many were averaged."""
-EVALUATION_COLUMNS = (*SCORE_COLUMNS, "folder")
-"""`folder` has the tables; in a run it is relative to the run."""
 PER_CLASS_COLUMNS = (
     "index", "class", "examples", "top1_errors", "top1_error", "top1_low", "top1_high", "most_confused_with",
     "times",
@@ -130,18 +123,9 @@ def next_path(parent: Path, split: str, views: int) -> Path:
     return parent / f"{number:04d}_{split}_{views}{'view' if views == 1 else 'views'}"
 
 
-def run_table(run: RunFolder) -> Table:
-    """The `evaluations.csv` of a run.
-
-    Raises:
-        RunError: If it is damaged.
-    """
-    return Table(run.path / EVALUATIONS, EVALUATION_COLUMNS)
-
-
 def append_row(run: RunFolder, evaluation: Evaluation) -> None:
     """Add a row to the run's `evaluations.csv`."""
-    table = run_table(run)  # read again: another process may have added to it meanwhile
+    table = run.evaluations()  # read again: another process may have added to it meanwhile
     table.append(**evaluation.row(), folder=f"{FOLDER}/{evaluation.path.name}")
     table.save()
 

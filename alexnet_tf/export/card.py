@@ -1,10 +1,12 @@
 """The model card: what an export is, what it was measured at and what it cannot, for readers and for programs."""
 
-import csv
 from dataclasses import asdict
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+from markupsafe import Markup
 
 from alexnet_tf import runs
 from alexnet_tf.config import override_key, to_dict
@@ -35,7 +37,14 @@ STORED = {
 
 
 def write_card(
-    job: Job, reference: Reference, comparison: Comparison, seconds: float, folder: Path, path: Path
+    job: Job,
+    reference: Reference,
+    comparison: Comparison,
+    seconds: float,
+    folder: Path,
+    path: Path,
+    *,
+    numbered: bool,
 ) -> None:
     """Write `README.md` and `model_card.json` into the export's folder.
 
@@ -46,6 +55,7 @@ def write_card(
         seconds: For one image.
         folder: The export's folder.
         path: The export in it: the folder, or a file.
+        numbered: Whether the folder will be called by a number, as TensorFlow Serving wants it.
     """
     card = {
         "format": job.kind,
@@ -60,7 +70,7 @@ def write_card(
         "size": job.network.input_shape[1],
         "classes": job.labels,
         "top": min(TOP, len(job.labels)),
-        "comparison": {**asdict(comparison), "origin": reference.origin},
+        "comparison": {**asdict(comparison), "origin": reference.origin, "computing": job.computing},
         "seconds": seconds,
         "run_seconds": reference.seconds,
         "evaluations": _evaluations(job),
@@ -68,7 +78,8 @@ def write_card(
         "versions": {name: version(name) for name in ("alexnet_tf", "tensorflow", "keras", "numpy")},
     }
     template = load_template("alexnet_tf.export", "model_card.md.j2")
-    write_text(folder / README, template.render(card=card, percent=_percent, operations=_operations))
+    shown = {"percent": _percent, "operations": _operations, "code": _code, "numbered": numbered}
+    write_text(folder / README, template.render(card=card, **shown))
     write_json(folder / FACTS, card)
 
 
@@ -98,14 +109,11 @@ def _run_facts(job: Job) -> dict[str, Any]:
 
 
 def _evaluations(job: Job) -> list[dict[str, Any]]:
-    """The rows of `alexnet evaluate`, the newest of each split and number of views."""
-    path = job.run.path / runs.EVALUATIONS
-    if not path.exists():
-        return []
+    """The rows of `alexnet evaluate`, the newest of each split and number of views, since the training last ended."""
+    table, end = job.run.evaluations(), str(job.run.environment().get("end", ""))
     numbers = ("top1_error", "top1_low", "top1_high")
+    rows = {(row["split"], row["views"]): row for row in table.rows if row["time"] >= end}
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            rows = {(row["split"], row["views"]): row for row in csv.DictReader(stream)}
         return [
             {
                 "split": row["split"],
@@ -115,8 +123,8 @@ def _evaluations(job: Job) -> list[dict[str, Any]]:
             }
             for row in rows.values()
         ]
-    except (KeyError, ValueError, TypeError) as error:
-        raise RunError(f"{path}: is damaged ({error}); nothing was exported") from error
+    except ValueError as error:
+        raise RunError(f"{table.path}: is damaged ({error}); nothing was exported") from error
 
 
 def _without_places(config: dict[str, Any]) -> dict[str, Any]:
@@ -126,6 +134,17 @@ def _without_places(config: dict[str, Any]) -> dict[str, Any]:
 
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
+
+
+def _code(text: str) -> Markup:
+    """A text as Markdown's code on one line, which shows every character as it is; HTML's escapes would show too.
+
+    The backticks around it are more than any in it (CommonMark, section 6.1), so that it cannot end it.
+    """
+    text = " ".join(text.splitlines())
+    longest = max((len(list(run)) for letter, run in groupby(text) if letter == "`"), default=0)
+    fence, space = "`" * (longest + 1), " " if "`" in text else ""
+    return Markup(f"{fence}{space}{text}{space}{fence}")
 
 
 def _operations(operations: list[dict[str, Any]]) -> str:

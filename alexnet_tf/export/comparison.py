@@ -6,8 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.config.schema import Precision
-from alexnet_tf.data import DataError
-from alexnet_tf.data.folder import UnreadableImageError
+from alexnet_tf.data import DamagedError, DataError
 from alexnet_tf.export.job import Job
 from alexnet_tf.export.pictures import read_pictures
 from alexnet_tf.export.reload import median_seconds
@@ -49,7 +48,7 @@ class Reference:
         probabilities: The run's `[N, classes]`, a batch each.
         origin: Where the images are from: `validation`, `train` or `random`.
         note: Why they are random; empty if they are real.
-        seconds: For one image, the median.
+        seconds: For one image of the frame's size, the median.
     """
 
     batches: list[np.ndarray]
@@ -91,21 +90,23 @@ def make_reference(job: Job) -> Reference:
     Raises:
         RunError: If the run's model gives no usable probabilities.
         ConfigError: If the data has other classes than the run, or its preprocessing cannot cut the views.
-        UnreadableImageError: If an image is damaged.
+        DamagedError: If an image is damaged.
     """
     run, note, classes = job.run, "", None
     try:
         source = run.load_source()
-        origin = "validation" if "validation" in source.splits else "train"
-        pictures = read_pictures(source, origin, IMAGES)
-        batches, classes = pictures.batches(), pictures.labels
-    except UnreadableImageError:
+    except DamagedError:
         raise
     except (DataError, tf.errors.OpError) as error:
         origin, batches, note = "random", [_random_images(run)], " ".join(str(error).split())[:300]
+    else:
+        origin = "validation" if "validation" in source.splits else "train"
+        pictures = read_pictures(source, origin, IMAGES)
+        batches, classes = pictures.batches(), pictures.labels
     with tf.device("/CPU:0"):
         probabilities = [np.asarray(run.predict(batch, views=job.views), np.float64) for batch in batches]
-        seconds = median_seconds(lambda: run.predict(batches[0][:1], views=job.views))
+        one = job.one(batches[0])
+        seconds = median_seconds(lambda: run.predict(one, views=job.views))
     if not all(np.isfinite(rows).all() for rows in probabilities):
         raise RunError(
             f"{run.path}: its model gives probabilities that are not numbers; nothing was exported"
@@ -154,7 +155,7 @@ def check_close(job: Job, expected: np.ndarray, received: np.ndarray) -> None:
 
 
 def _tolerance(job: Job) -> float:
-    own = TOLERANCES[job.run.config.training.precision]
+    own = TOLERANCES[job.run.precision]
     return max(own, QUANTIZED_TOLERANCES.get(job.quantize, 0.0))
 
 

@@ -18,13 +18,13 @@ from alexnet_tf.data import DataError
 from alexnet_tf.export import reload
 from alexnet_tf.export.card import size, write_card
 from alexnet_tf.export.comparison import Comparison, Reference, compare, make_reference
-from alexnet_tf.export.job import Job, LoadedRun
+from alexnet_tf.export.job import FRAMED, Job, LoadedRun
 from alexnet_tf.export.keras_file import check_keras, write_keras
 from alexnet_tf.export.litert import check_litert, write_litert
 from alexnet_tf.export.onnx_file import check_onnx, write_onnx
 from alexnet_tf.export.savedmodel import check_savedmodel, write_savedmodel
 from alexnet_tf.inference import Run
-from alexnet_tf.runs import RunError, WrongPathError
+from alexnet_tf.runs import RunError
 
 
 class Format(NamedTuple):
@@ -74,7 +74,7 @@ class ExportResult:
             images = f"{own.images} random images (the data cannot be read: {reference.note})"
         lines = [
             f"{self.path}: {self.job.name}, {self.bytes:,} bytes, reloaded in a fresh process",
-            f"compared with the run on {images}: probabilities differ by at most {own.max_difference:.1e} "
+            f"compared with the run{self.job.computing} on {images}: probabilities differ by at most {own.max_difference:.1e} "
             f"(allowed {own.tolerance:g}), top-1 agrees on {100 * own.top1_agreement:.1f} %",
         ]
         if own.run_error is not None and own.export_error is not None:
@@ -93,7 +93,8 @@ def export_run(
     """Save a finished run for other programs.
 
     `savedmodel` takes pictures of any size, decoded or not, see `ServedModel`. `litert` and `onnx` take frames: images
-    float32 `[N, size, size, C]` of 0-255 that are resized and cut already, and give `probabilities` `[N, classes]`.
+    float32 `[N, size, size, C]` of 0-255 that are resized and cut already, and give `probabilities` `[N, classes]`; they
+    compute in float32, also of a run in another precision, and are compared with its weights in float32.
     `keras` is the network alone, from preprocessed images to logits. The folder appears only after a fresh process
     has loaded the export and agreed with the run; a model card is in it.
 
@@ -113,9 +114,9 @@ def export_run(
         DataError: If an image of the data, or the run's statistics, is damaged, or int8 has no data to calibrate on.
     """
     check_export(kind, quantize, views)
-    if out is not None and os.path.lexists(out):
-        raise WrongPathError(f"{out}: exists already. Expected the name of a new folder.")
-    job = Job(LoadedRun(run.path), kind, quantize, views)
+    if out is not None:
+        runs.check_new(out)
+    job = Job(LoadedRun(run.path, in_float32=kind in FRAMED), kind, quantize, views)
     parent = run.path / "export" / job.name if out is None else out.parent
     try:
         job.network, job.frame  # noqa: B018 - what is wrong with them is found before anything is written
@@ -126,7 +127,8 @@ def export_run(
             comparison = compare(job, reference, outputs["probabilities"][: len(reference.batches)])
             FORMATS[kind].check(job, outputs, made)
             seconds, length = float(outputs["seconds"][0]), size(made)
-            write_card(job, reference, comparison, seconds, folder, made)
+            numbered = out is None or out.name.isdecimal()
+            write_card(job, reference, comparison, seconds, folder, made, numbered=numbered)
             target = parent / _next_version(parent) if out is None else out
             folder.rename(target)
     except OSError as error:
@@ -154,11 +156,8 @@ def _write(job: Job, folder: Path, scratch: Path) -> Path:
 def _inputs(job: Job, reference: Reference) -> list[np.ndarray]:
     """The images of a reference as an export takes them, an empty batch, and last one image whose time is taken."""
     parts = [job.prepare(batch) for batch in reference.batches]
-    if job.kind != "savedmodel":
-        return [*parts, parts[0][:1]]
-    # Of the frame's size, so that a SavedModel too is timed without resizing.
-    frame = job.make_frame(1).cut(parts[0][:1])
-    return [*parts, parts[0][:0], np.clip(np.rint(frame), 0, 255).astype(np.uint8)]
+    empty = [parts[0][:0]] if job.kind == "savedmodel" else []
+    return [*parts, *empty, job.prepare(job.one(reference.batches[0]))]
 
 
 def run_fresh(job: Job, made: Path, inputs: list[np.ndarray], scratch: Path) -> dict[str, list[np.ndarray]]:

@@ -13,29 +13,48 @@ import tensorflow as tf
 
 from alexnet_tf import runs
 from alexnet_tf.config import to_dict
-from alexnet_tf.config.schema import AugmentConfig
+from alexnet_tf.config.schema import AugmentConfig, Precision
 from alexnet_tf.data import preprocess_images
 from alexnet_tf.data.preprocessing import active_ops
 from alexnet_tf.export.frame import Frame, make_frame
-from alexnet_tf.export.pictures import read_pictures
+from alexnet_tf.export.pictures import each_picture
 from alexnet_tf.export.served import classify
 from alexnet_tf.inference import Run, class_labels
+from alexnet_tf.model import build
 from alexnet_tf.runs import write_json, write_text
 
 LABELS = "labels.txt"
 PREPROCESSING = "preprocessing.json"
+FRAMED = ("litert", "onnx")
+"""Formats that cannot resize, and whose kernels are of float32: they take frames and compute in float32 (see `LoadedRun`)."""
 CALIBRATION = 128
 """Training images that the scales of activations are found on, or all there are."""
 
 
 @dataclass(frozen=True)
 class LoadedRun(Run):
-    """A run that loads its model once, on the CPU, where the export is run too: GPUs round otherwise."""
+    """A run that loads its model once, on the CPU, where the export is run too: GPUs round otherwise.
+
+    Attributes:
+        in_float32: Whether the model computes in float32, whatever precision the run was trained in.
+    """
+
+    in_float32: bool = False
+
+    @property
+    def precision(self) -> Precision:
+        """What the model computes in."""
+        return Precision.float32 if self.in_float32 else self.config.training.precision
 
     @cached_property
     def _model(self) -> keras.Model:
         with tf.device("/CPU:0"):
-            return super().model()
+            network = super().model()
+            if self.precision is self.config.training.precision:
+                return network
+            clone = build(self.config.model)
+            clone.set_weights(network.get_weights())
+            return clone
 
     def model(self) -> keras.Model:
         """The final model: preprocessed float images `[N, S, S, C]` to logits `[N, classes]`."""
@@ -69,6 +88,11 @@ class Job:
         parts = [self.kind, *([self.quantize] if self.quantize != "none" else [])]
         return "_".join([*parts, *([f"{self.views}views"] if self.views > 1 else [])])
 
+    @property
+    def computing(self) -> str:
+        """In words, what the run is compared in where that is not the precision that it was trained in."""
+        return "" if self.run.precision is self.run.config.training.precision else f" in {self.run.precision}"
+
     @cached_property
     def labels(self) -> list[str]:
         """A label for each output."""
@@ -82,7 +106,7 @@ class Job:
     @cached_property
     def frame(self) -> Frame | None:
         """What goes into formats that cannot resize; None for the others."""
-        return self.make_frame(self.views) if self.kind in ("litert", "onnx") else None
+        return self.make_frame(self.views) if self.kind in FRAMED else None
 
     def framed(self) -> tf.Module:
         """A module whose `serve` takes frames float32 `[N, size, size, C]` and gives `probabilities`."""
@@ -107,11 +131,16 @@ class Job:
             return self.frame.cut(images)
         return preprocess_images(images, self.run.config.augment, self.run.statistics()).numpy()
 
+    def one(self, images: np.ndarray) -> np.ndarray:
+        """The first of images uint8 `[N, H, W, C]`, cut to its frame: what times are taken of, without any resizing."""
+        frame = self.make_frame(1).cut(images[:1])
+        return np.clip(np.rint(frame), 0, 255).astype(np.uint8)
+
     def calibration(self) -> np.ndarray:
         """Frames float32 `[n, size, size, C]` of training images, from all over the split."""
         assert self.frame is not None
-        pictures = read_pictures(self.run.load_source(), "train", CALIBRATION)
-        return np.concatenate([self.frame.cut(image[np.newaxis]) for image in pictures.images])
+        pictures = each_picture(self.run.load_source(), "train", CALIBRATION)
+        return np.concatenate([self.frame.cut(image[np.newaxis]) for image, _ in pictures])
 
     def write_notes(self, folder: Path) -> tuple[Path, ...]:
         """Write the class names, a line each, and the preprocessing; with the network alone, its statistics too."""
@@ -145,6 +174,7 @@ class Job:
             "before": before,
             "inside": inside,
             "views": self.views,
+            "max_pixels": self.run.config.data.max_pixels,
             "note": "operations as in evaluation: random ones take the centre or do nothing, resizing is antialiased",
         }
 

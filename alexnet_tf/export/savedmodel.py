@@ -43,7 +43,9 @@ def check_savedmodel(job: Job, outputs: Mapping[str, list[np.ndarray]], made: Pa
     ):
         raise RunError(f"{job.run.path}: the saved model's classes or labels are wrong; nothing was exported")
     for name in ("float_probabilities", "bytes_probabilities"):
-        for rows, other in zip(outputs["probabilities"], outputs[name], strict=False):  # of the first batches
+        *first, none = outputs[name]
+        for rows, other in zip(outputs["probabilities"], first, strict=False):
             check_close(job, rows[: len(other)], other)
+        check_close(job, empty, none)
     if not np.isfinite(columns["features"]).all():
         raise RunError(f"{job.run.path}: the saved model's features are not numbers; nothing was exported")

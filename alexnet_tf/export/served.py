@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from alexnet_tf.data import preprocess_images
+from alexnet_tf.data.headers import BGR_MASKS
 from alexnet_tf.data.stores import decode
 from alexnet_tf.inference import Run, class_labels, over_views
 
@@ -17,8 +18,10 @@ TOP = 5
 """How many of the most probable classes are named, if there are so many."""
 ADOBE = b"\xff\xee\x00\x0eAdobe"
 """The JPEG segment that says that CMYK is stored inverted."""
-HEAD = 30
-"""Bytes from the beginning of a file in which PNG, GIF, BMP and WebP say their size."""
+HEAD = 34
+"""Bytes from the beginning of a file in which PNG, GIF, BMP and WebP say what is needed of their size and their kind."""
+BMP_HEADER = 14
+"""Bytes of a BMP before the header that says its own length."""
 
 
 def classify(network: keras.Model, inputs: tf.Tensor) -> tf.Tensor:
@@ -141,6 +144,7 @@ def _encoding_checks(data: tf.Tensor, max_pixels: int) -> list[tf.Operation]:
     shape = tf.cast(tf.cond(is_jpeg, lambda: tf.io.extract_jpeg_shape(data), lambda: no_shape), tf.int64)
     sides = tf.where(is_jpeg, shape[1::-1], _sides(head))
     layered = _has(head, b"WEBPVP8X", 8) & (head[20] & 0x12 != 0)
+    layered |= _has(head, b"WEBPVP8L", 8) & (head[24] & 0x10 != 0)
     unmarked = tf.size(tf.strings.split(data[tf.newaxis], ADOBE).values) == 1
     said = tf.strings.reduce_join(tf.strings.as_string(sides), separator="x")
     large = tf.strings.join(["a picture of ", said, f" pixels, expected at most {max_pixels} in all"])
@@ -150,10 +154,43 @@ def _encoding_checks(data: tf.Tensor, max_pixels: int) -> list[tf.Operation]:
             tf.logical_not(layered), ["a WebP with alpha or animation cannot be decoded as RGB"]
         ),
         tf.debugging.Assert(
+            tf.cond(_has(head, b"BM", 0), lambda: _is_plain_bmp(data, head), lambda: True),
+            ["a BMP with a palette, compressed or of OS/2 cannot be decoded to its colours"],
+        ),
+        tf.debugging.Assert(
             tf.logical_not((shape[2] == 4) & unmarked),
             ["a CMYK JPEG without the marker of Adobe does not say if its colours are inverted"],
         ),
     ]
+
+
+def _is_plain_bmp(data: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
+    """Whether a BMP is what TensorFlow takes every BMP for: pixels as they are, those of a byte being greys.
+
+    The same as `data.headers` finds; of other files it says nothing.
+
+    Args:
+        data: The whole file.
+        head: Its first bytes, int64 `[HEAD]`.
+    """
+
+    def number(at: int, count: int) -> tf.Tensor:
+        return tf.reduce_sum(head[at : at + count] * [256**place for place in range(count)])
+
+    def part(at: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+        at = tf.clip_by_value(at, 0, tf.cast(tf.strings.length(data), tf.int64))
+        return tf.io.decode_raw(tf.strings.substr(data, at, tf.maximum(length, 0)), tf.uint8)
+
+    start, header, bits, compression = number(10, 4), number(14, 4), number(28, 2), number(30, 4)
+    palette = part(BMP_HEADER + header, start - BMP_HEADER - header)
+    colours = tf.reshape(palette[: 4 * (tf.size(palette) // 4)], [-1, 4])[:, :3]
+    greys = tf.cast(tf.range(tf.shape(colours)[0])[:, tf.newaxis], tf.uint8)
+    masks = tf.strings.substr(tf.strings.join([data, b"\0" * (HEAD + 32)]), 54, 12) == BGR_MASKS
+    return (
+        (header >= 40)
+        & ((compression == 0) | ((compression == 3) & masks))
+        & ((bits != 8) | tf.reduce_all(colours == greys))
+    )
 
 
 def _sides(head: tf.Tensor) -> tf.Tensor:

@@ -1,5 +1,6 @@
 """Pictures through a run or a SavedModel, in batches and with constant memory; a bad one costs only itself."""
 
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ from alexnet_tf.config.schema import DataConfig
 from alexnet_tf.data.headers import header_problem
 from alexnet_tf.data.stores import error_reason
 from alexnet_tf.export import ServedModel
+from alexnet_tf.export.job import LABELS, PREPROCESSING
 from alexnet_tf.inference import Run
-from alexnet_tf.runs import RunError, WrongPathError
+from alexnet_tf.picture_files import Failure
+from alexnet_tf.runs import RunError, WrongPathError, read_json
 
 SIGNATURE = "serve_bytes"
-LABELS = Path("assets") / "labels.txt"
+ASSETS = Path("assets")
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,11 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Failure:
-    """Why a picture could not be read."""
+class Encoded:
+    """The bytes of a picture's file."""
 
     path: Path
-    reason: str
+    data: bytes
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,11 @@ class Classifier:
         """
         try:
             model = tf.saved_model.load(str(folder))
-            labels = (folder / LABELS).read_text(encoding="utf-8").splitlines()
+            labels = (folder / ASSETS / LABELS).read_text(encoding="utf-8").splitlines()
+            notes = read_json(folder / ASSETS / PREPROCESSING)
         except FileNotFoundError as error:
             raise WrongPathError(
-                f"{folder}: expected a SavedModel that alexnet export made, with {LABELS}"
+                f"{folder}: expected a SavedModel that alexnet export made, with {ASSETS / LABELS}"
             ) from error
         except (OSError, ValueError, tf.errors.OpError) as error:
             raise RunError(f"{folder}: cannot be loaded ({' '.join(str(error).split())[:200]})") from error
@@ -91,38 +95,50 @@ class Classifier:
         def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
             return model.signatures[SIGNATURE](images=images)  # the model's variables live as long as it
 
-        return cls(labels, serve, DataConfig().max_pixels)
+        # Exports that say nothing of it were made by an earlier version.
+        return cls(labels, serve, notes.get("max_pixels", DataConfig().max_pixels))
 
-    def stream(self, paths: Iterable[Path], batch_size: int) -> Iterator[Prediction | Failure]:
-        """Yield what is said of each picture, in their order; the next batch is read while one is computed."""
-        remaining = iter(paths)
+    def stream(self, pictures: Iterable[Path | Failure], batch_size: int) -> Iterator[Prediction | Failure]:
+        """Yield what is said of each picture, in their order; the next batch is read while one is computed.
+
+        Args:
+            pictures: As `find_pictures` yields them; failures are handed on in their place.
+            batch_size: Pictures at once.
+        """
+        remaining = iter(pictures)
         with ThreadPoolExecutor(max_workers=1) as reader:
-            ahead: Future[list[bytes | str]] | None = None
-            before: list[Path] = []
+            ahead: Future[list[Encoded | Failure]] | None = None
             while batch := list(islice(remaining, batch_size)):
-                reading = reader.submit(lambda batch=batch: [self._read(path) for path in batch])  # type: ignore[misc]
+                reading = reader.submit(lambda batch=batch: [self._read(each) for each in batch])  # type: ignore[misc]
                 if ahead is not None:
-                    yield from self._classify(before, ahead.result())
-                ahead, before = reading, batch
+                    yield from self._classify(ahead.result())
+                ahead = reading
             if ahead is not None:
-                yield from self._classify(before, ahead.result())
+                yield from self._classify(ahead.result())
 
-    def _read(self, path: Path) -> bytes | str:
+    def _read(self, picture: Path | Failure) -> Encoded | Failure:
         """The bytes of a file, or the reason why they are not to be decoded."""
-        if not path.is_file():
-            return "not a file" if path.exists() else "no such file"
-        if reason := header_problem(path, self.max_pixels):
-            return reason
+        if isinstance(picture, Failure):
+            return picture
         try:
-            return path.read_bytes()
-        except OSError as error:
-            return error.strerror or str(error)
+            if not stat.S_ISREG(picture.stat().st_mode):  # to open a pipe could take for ever
+                return Failure(picture, "not a file")
+            if reason := header_problem(picture, self.max_pixels):
+                return Failure(picture, reason)
+            return Encoded(picture, picture.read_bytes())
+        except FileNotFoundError:
+            return Failure(picture, "no such file")
+        except (OSError, ValueError) as error:  # such as a name that is too long or has a zero byte
+            return Failure(picture, error_reason(error))
 
-    def _classify(self, paths: list[Path], contents: list[bytes | str]) -> Iterator[Prediction | Failure]:
-        rows = self._probabilities([content for content in contents if isinstance(content, bytes)])
-        for path, content in zip(paths, contents, strict=True):
-            found = next(rows) if isinstance(content, bytes) else content
-            yield Failure(path, found) if isinstance(found, str) else Prediction(path, found)
+    def _classify(self, pictures: list[Encoded | Failure]) -> Iterator[Prediction | Failure]:
+        rows = self._probabilities([each.data for each in pictures if isinstance(each, Encoded)])
+        for each in pictures:
+            if isinstance(each, Failure):
+                yield each
+                continue
+            found = next(rows)
+            yield Failure(each.path, found) if isinstance(found, str) else Prediction(each.path, found)
 
     def _probabilities(self, encoded: list[bytes]) -> Iterator[np.ndarray | str]:
         """The rows of a batch; if one of its pictures is damaged, one by one, with the reason in place of a row."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import cast
 
 from alexnet_tf.pages import Picture
-from alexnet_tf.prediction.classifier import Classifier, Failure, Prediction
-from alexnet_tf.prediction.files import count_pictures, find_pictures
+from alexnet_tf.picture_files import Failure, count_pictures, find_pictures
+from alexnet_tf.prediction.classifier import Classifier, Prediction
 from alexnet_tf.prediction.output import Writer
 from alexnet_tf.prediction.picture import SHOWN, draw_predictions
 from alexnet_tf.runs import RunError, WriteError, write_atomic

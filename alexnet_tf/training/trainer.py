@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from alexnet_tf import data, model, runs
-from alexnet_tf.config import Config, ConfigError, check_installed, compose, from_run, to_yaml
+from alexnet_tf.config import Config, ConfigError, check_installed, compose, from_run, override_key, to_yaml
 from alexnet_tf.config.schema import ClassicalConfig, Precision
 from alexnet_tf.evaluation import Evaluator
 from alexnet_tf.inference import Run
@@ -135,7 +135,7 @@ def train(
                 ours = team.chief
                 if team.chief:
                     folder.remove_remains()
-                    _write_facts(folder, config, source, strategy)
+                    _write_facts(folder, config, source, strategy, changes)
                     team.watchdog.on_end = lambda reason: folder.write_status(State.failed, reason=reason)
                 training.train()
         except Stopped:
@@ -413,9 +413,13 @@ def _statistics(
 
 
 def _write_facts(
-    folder: RunFolder, config: Config, source: data.DataSource, strategy: tf.distribute.Strategy
+    folder: RunFolder,
+    config: Config,
+    source: data.DataSource,
+    strategy: tf.distribute.Strategy,
+    changes: Sequence[str],
 ) -> None:
-    """Write the config as it is now, `dataset.json` and `environment.json`."""
+    """Write the config as it is now, what was typed for it, `dataset.json` and `environment.json`."""
     before = folder.environment() if (folder.path / runs.ENVIRONMENT).exists() else {}
     content: dict[str, Any] = {
         "start": before.get("start", runs.now()),
@@ -426,5 +430,10 @@ def _write_facts(
         "replicas": strategy.num_replicas_in_sync,
     }
     runs.write_text(folder.path / runs.CONFIG, to_yaml(config))
+    anew = {override_key(text) for text in changes}
+    if before and changes:
+        folder.write_overrides(
+            [*(text for text in folder.overrides() if override_key(text) not in anew), *changes]
+        )
     runs.write_json(folder.path / runs.DATASET, source.describe())
     runs.write_json(folder.path / runs.ENVIRONMENT, content)

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from alexnet_tf.config.schema import (
 )
 from alexnet_tf.data import (
     WHOLE,
+    DamagedError,
     DataError,
     DataSource,
     Share,
@@ -213,6 +215,24 @@ def test_access_does_not_change_the_order(roots: dict[str, Path]) -> None:
         source = load_source(config(roots["array_record"], in_memory=in_memory))
         orders[in_memory] = epoch(source, 3, 1)
     assert orders[InMemory.always] == orders[InMemory.never]
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("name", ["fixed", "varying"])
+def test_damaged_records_are_one_line(
+    roots: dict[str, Path], tmp_path: Path, file_format: str, name: str
+) -> None:
+    shutil.copytree(roots[file_format] / name, tmp_path / name)
+    (file,) = (tmp_path / name).rglob(f"{name}-train.{file_format}-*")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    file.write_bytes(content)
+    source = load_source(config(tmp_path, name))
+    with pytest.raises(
+        DamagedError, match=rf"^cannot read the split train of {name}: \S.*--verify"
+    ) as caught:
+        colours(source, "train")
+    assert "\n" not in str(caught.value)
 
 
 def test_images_of_a_prepared_set_cannot_be_skipped(roots: dict[str, Path]) -> None:

@@ -1,6 +1,7 @@
 """LiteRT, ONNX and Keras files: run for real by their own runtimes, with labels and the preprocessing inside."""
 
 import json
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -8,12 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 
 import alexnet_tf
 from alexnet_tf.config import ConfigError, formats
+from alexnet_tf.config.schema import Precision
 from alexnet_tf.export import ExportResult, export_run, exporting, reload
 from alexnet_tf.inference import Run
+from alexnet_tf.model import build
 from alexnet_tf.runs import RunError
+from alexnet_tf.training.trainer import DTYPES
 
 NEEDS = {"litert": ["ai_edge_litert"], "onnx": ["tf2onnx", "onnxruntime"]}
 QUICK = (("litert", "none"), ("onnx", "none"))
@@ -38,6 +43,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     overrides += ["augment.order=[resize,pad_crop,subtract_mean,scale]", "augment.resize.size=16"]
     overrides += [f"model.stages.{name}.units=8" for name in ("conv1", "conv2", "conv3", "conv4", "conv5")]
     return alexnet_tf.train(alexnet_tf.compose([*overrides, f"run_dir={folder}"]))
+
+
+def in_precision(run: Run, folder: Path, precision: str) -> Run:
+    """The run, as if it had been trained in another precision."""
+    shutil.copytree(run.path, folder, ignore=shutil.ignore_patterns("export"))
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["training"]["precision"] = precision
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    other = alexnet_tf.load_run(folder)
+    network = build(other.config.model, dtype=DTYPES[Precision(precision)])
+    network.set_weights(run.model().get_weights())
+    network.save(folder / "model.keras")
+    return other
 
 
 @pytest.fixture
@@ -173,3 +191,30 @@ def test_a_missing_package_names_the_extra(kind: str, names: str, monkeypatch: p
     assert (
         str(caught.value) == f"--format {kind}: needs the package{plural} {names}; install alexnet_tf[export]"
     )
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize(
+    ("kind", "precision"),
+    [
+        ("litert", "bfloat16"),
+        *(
+            pytest.param(kind, precision, marks=pytest.mark.slow)
+            for kind in ("litert", "onnx")
+            for precision in ("bfloat16", "float16", "float64")
+            if (kind, precision) != ("litert", "bfloat16")
+        ),
+    ],
+)
+def test_a_run_in_another_precision_is_exported_in_float32(
+    run: Run, tmp_path: Path, kind: str, precision: str
+) -> None:
+    need(kind)
+    other = in_precision(run, tmp_path / "run", precision)
+    assert other.model().get_layer("conv1").compute_dtype == precision
+    result = export_run(other, kind, out=tmp_path / "out")
+    assert result.comparison.max_difference <= result.comparison.tolerance == 1e-5
+    assert "compared with the run in float32 on 256 images" in str(result)
+    page = (result.path / "README.md").read_text()
+    assert "against the run's own model in float32:" in page
+    assert f"parameters, in {precision};" in page

@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +14,14 @@ import tensorflow as tf
 import yaml
 
 import alexnet_tf
+from alexnet_tf import cli
 from alexnet_tf.config import ConfigError
 from alexnet_tf.config.schema import Precision
-from alexnet_tf.data import DataError, load_source, preprocess_images
-from alexnet_tf.export import ExportResult, comparison, export_run, exporting, reload
+from alexnet_tf.data import DamagedError, DataError, load_source, preprocess_images
+from alexnet_tf.export import ExportResult, card, comparison, export_run, exporting, pictures, reload
+from alexnet_tf.export.job import Job, LoadedRun
 from alexnet_tf.inference import Run
-from alexnet_tf.runs import DATASET, RunError, WrongPathError, write_json
+from alexnet_tf.runs import DATASET, ENVIRONMENT, RunError, WrongPathError, write_json
 
 STRANGER = """
 import sys
@@ -253,9 +256,26 @@ def photos(run: Run, tmp_path: Path, resized: int = 16) -> Run:
 
 
 @pytest.mark.usefixtures("in_process")
-def test_images_of_several_sizes(run: Run, tmp_path: Path) -> None:
+def test_images_of_several_sizes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The empty batch too goes through every signature, and times are of images of the frame's size."""
+    monkeypatch.setattr(reload, "FEW", 2)
+    shapes, outputs = [], {}
+    predict, run_fresh = Run.predict, exporting.run_fresh
+    monkeypatch.setattr(
+        Run,
+        "predict",
+        lambda self, images, views: shapes.append(images.shape) or predict(self, images, views=views),
+    )
+    monkeypatch.setattr(
+        exporting, "run_fresh", lambda *arguments: outputs.update(run_fresh(*arguments)) or outputs
+    )
     result = export_run(photos(run, tmp_path))
     assert (result.comparison.images, result.reference.origin) == (6, "train")
+    for name in ("float_probabilities", "bytes_probabilities"):
+        assert [rows.shape for rows in outputs[name]] == [(1, 12), (1, 12), (0, 12)]
+    assert [rows.shape[0] for rows in outputs["features"]] == [1, 1, 0]
+    assert {shape[1] for shape in shapes[:6]} == {9, 10, 11, 12, 13, 14}
+    assert set(shapes[6:]) == {(1, 16, 16, 1)}
 
 
 @pytest.mark.usefixtures("in_process")
@@ -263,7 +283,8 @@ def test_ten_views_are_averaged(run: Run, tmp_path: Path) -> None:
     fresh = photos(run, tmp_path, resized=20)
     result = export_run(fresh, views=10)
     assert result.path == fresh.path / "export" / "savedmodel_10views" / "1"
-    one, ten = (fresh.predict(result.reference.batches[0], views=views) for views in (1, 10))
+    batch = next(images for images in result.reference.batches if images.shape[1] == 9)
+    one, ten = (fresh.predict(batch, views=views) for views in (1, 10))
     assert np.abs(one - ten).max() > 1e-3
     served = tf.saved_model.load(str(result.path)).signatures["serve_bytes"]
     encoded = tf.constant([(tmp_path / "photos" / "class0" / "0.png").read_bytes()])
@@ -290,6 +311,109 @@ def test_a_damaged_image_ends_the_export(run: Run, tmp_path: Path, size: int) ->
         export_run(other)
     assert "\n" not in str(caught.value)
     assert not (other.path / "export").exists()
+
+
+@pytest.mark.parametrize("place", ["read_pictures", "Run.load_source"])
+def test_damaged_records_end_the_export(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Also where the data are read while they are looked for, as with data.classes."""
+
+    def fail(*_: object) -> None:
+        raise DamagedError("cannot read the split train: chunk data hash mismatch")
+
+    monkeypatch.setattr(f"alexnet_tf.export.comparison.{place}", fail)
+    with pytest.raises(DamagedError, match="hash mismatch"):
+        export_run(run, out=tmp_path / "out")
+    assert not os.listdir(tmp_path)  # noqa: PTH208
+
+
+def evaluated(run: Run, time: str, views: int, error: float) -> None:
+    """Add a row to the run's evaluations."""
+    table = run.evaluations()
+    numbers = dict.fromkeys(table.columns, error)
+    table.append(
+        **numbers | {"time": time, "split": "validation", "views": views, "examples": 10, "folder": "x"}
+    )
+    table.save()
+
+
+def test_the_card_has_evaluations_of_this_model_alone(run: Run, tmp_path: Path) -> None:
+    """A run that went on is another model; what was typed then is there too."""
+    fresh = copy(run, tmp_path / "run")
+    write_json(fresh.path / ENVIRONMENT, {**fresh.environment(), "end": "2026-05-05T10:00:00+00:00"})
+    job = Job(LoadedRun(fresh.path), "savedmodel", "none", 1)
+    assert card._evaluations(job) == []
+    evaluated(fresh, "2026-05-05T09:59:59+00:00", 1, 0.5)
+    evaluated(fresh, "2026-05-05T09:59:59+00:00", 10, 0.4)
+    evaluated(fresh, "2026-05-05T10:00:00+00:00", 10, 0.3)
+    evaluated(fresh, "2026-05-05T10:00:01+00:00", 10, 0.2)
+    assert [(row["views"], row["top1_error"]) for row in card._evaluations(job)] == [(10, 0.2)]
+    evaluated(fresh, "2026-05-05T10:00:02+00:00", 5, "one half")
+    with pytest.raises(RunError, match=r"evaluations\.csv: is damaged"):
+        card._evaluations(job)
+    (fresh.path / "evaluations.csv").write_text("time,split\n")
+    with pytest.raises(RunError, match=r"evaluations\.csv: expected the columns time,"):
+        card._evaluations(job)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("data.classes=['::2'] <b>", "`data.classes=['::2'] <b>`"),
+        ("a`b``c", "``` a`b``c ```"),
+        ("two\nlines", "`two lines`"),
+    ],
+)
+def test_code_in_the_card_is_what_it_was(text: str, code: str) -> None:
+    assert str(card._code(text)) == code
+
+
+@pytest.mark.usefixtures("in_process")
+def test_the_card_of_a_folder_of_ones_own(run: Run, tmp_path: Path) -> None:
+    fresh = copy(run, tmp_path / "it's")
+    fresh.write_overrides(["data.classes=['::2']"])
+    page = (export_run(fresh, out=tmp_path / "out").path / "README.md").read_text()
+    assert "this folder's number" not in page
+    assert "wants a folder around this one" in page
+    assert "Typed: `data.classes=['::2']`." in page
+    assert "run `it's`." in page
+
+
+def test_images_are_read_up_to_a_budget(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "MOST_BYTES", 20 * 64)
+    source = run.load_source()
+    found = pictures.read_pictures(source, "train", 256)
+    assert len(found.images) == len(found.labels) == 20
+    assert len(list(pictures.each_picture(source, "train", 10**9))) == source.split("train").num_examples
+    assert len(set(found.labels)) > 5  # of the ten, although only the first of 256 were read
+    assert [batch.shape for batch in found.batches()] == [(20, 8, 8, 1)]
+    monkeypatch.setattr(pictures, "BATCH_BYTES", 1)
+    assert [batch.shape for batch in found.batches()] == 20 * [(1, 8, 8, 1)]
+    monkeypatch.setattr(pictures, "MOST_BYTES", 1)
+    assert len(pictures.read_pictures(source, "train", 256).images) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_nothing(
+    alexnet_here: Any, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    handlers = [signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGINT)]
+    monkeypatch.setattr(exporting, "run_fresh", lambda *_: signal.raise_signal(number))
+    done = alexnet_here("export", str(run.path), "--out", "out")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "alexnet: interrupted\n")
+    assert not os.listdir(tmp_path)  # noqa: PTH208
+    assert [signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGINT)] == handlers
+
+
+def test_a_folder_that_exists_is_said_before_tensorflow_is_loaded(
+    alexnet_here: Any, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_import_tensorflow", lambda: pytest.fail("too late"))
+    (tmp_path / "out").mkdir()
+    done = alexnet_here("export", str(run.path), "--out", "out")
+    expected = "alexnet: out: exists already. Expected the name of a new folder.\n"
+    assert (done.returncode, done.stderr) == (2, expected)
 
 
 def test_other_classes_end_the_export(run: Run, tmp_path: Path) -> None:

@@ -56,6 +56,8 @@ def encode(mode: str, kind: str, **options: object) -> bytes:
         ("RGB", "WEBP", "RGB"),
         ("P", "GIF", "P"),
         ("RGB", "BMP", "RGB"),
+        ("RGBA", "BMP", "RGB"),
+        ("L", "BMP", "L"),
     ],
 )
 def test_every_kind_of_picture_is_the_one_that_was_encoded(run, served, mode, kind, shown):
@@ -73,6 +75,16 @@ def test_a_jpeg_is_what_another_decoder_makes_of_it(run, served, mode):
     np.testing.assert_allclose(answer["probabilities"], run.predict(expected[None]), atol=5e-3)
 
 
+def patched(data: bytes, at: int, value: bytes) -> bytes:
+    return data[:at] + value + data[at + len(value) :]
+
+
+def bmp_of_masks() -> bytes:
+    """32 bits a pixel, red and blue the other way round than TensorFlow takes them."""
+    data = patched(encode("RGBA", "BMP"), 30, struct.pack("<I", 3))
+    return data[:54] + struct.pack("<3I", 0xFF, 0xFF00, 0xFF0000) + data[54:]
+
+
 BROKEN = {
     "text": (b"hello", "Unknown image file format"),
     "nothing": (b"", "Input is empty"),
@@ -81,6 +93,19 @@ BROKEN = {
     "half a GIF": (encode("P", "GIF")[:500], "Invalid GIF data"),
     "half a WebP": (encode("RGB", "WEBP")[:200], "Failed to decode WebP"),
     "a WebP with alpha": (encode("RGBA", "WEBP"), "a WebP with alpha or animation cannot be decoded"),
+    "a lossless WebP with alpha": (
+        encode("RGBA", "WEBP", lossless=True),
+        "a WebP with alpha or animation cannot",
+    ),
+    "a BMP with a palette": (
+        encode("P", "BMP"),
+        "a BMP with a palette, compressed or of OS/2 cannot be decoded",
+    ),
+    "a BMP that says it is compressed": (
+        patched(encode("L", "BMP"), 30, b"\1"),
+        "a BMP with a palette, compressed",
+    ),
+    "a BMP with bit masks": (bmp_of_masks(), "a BMP with a palette, compressed"),
     "a CMYK JPEG of nobody": (
         encode("CMYK", "JPEG").replace(b"Adobe", b"Nobdy"),
         "without the marker of Adobe",
@@ -94,10 +119,6 @@ def test_a_bad_picture_fails_its_request_with_the_reason_and_no_other(served, na
     with pytest.raises(tf.errors.InvalidArgumentError, match=reason):
         served.functions["serve_bytes"](tf.constant([good, bad]))
     assert np.isfinite(served.functions["serve_bytes"](tf.constant([good]))["probabilities"]).all()
-
-
-def patched(data: bytes, at: int, value: bytes) -> bytes:
-    return data[:at] + value + data[at + len(value) :]
 
 
 def jpeg_of(width: int, height: int) -> bytes:

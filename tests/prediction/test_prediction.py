@@ -8,24 +8,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import alexnet_tf
+from alexnet_tf import cli
 from alexnet_tf.export import export_run, exporting, reload
 from alexnet_tf.inference import Run
-from alexnet_tf.prediction import (
-    Classifier,
-    Failure,
-    Options,
-    Prediction,
-    check_inputs,
-    draw_predictions,
-    predict,
-)
-from alexnet_tf.prediction.files import find_pictures
+from alexnet_tf.picture_files import Failure, check_inputs, count_pictures, find_pictures
+from alexnet_tf.prediction import Classifier, Options, Prediction, draw_predictions, predict
 from alexnet_tf.prediction.output import Writer
 from alexnet_tf.runs import RunError, WrongPathError, find_savedmodel
 
@@ -70,7 +64,7 @@ def image(path: Path) -> np.ndarray:
 
 
 def pictures(folder: Path) -> list[Path]:
-    return list(find_pictures([str(folder)], io.BytesIO()))
+    return [path for path in find_pictures([str(folder)], io.BytesIO()) if isinstance(path, Path)]
 
 
 def test_a_run_and_its_savedmodel_say_what_the_run_predicts(
@@ -121,6 +115,63 @@ def test_bad_files_cost_only_themselves(classifier: Classifier, mixed: Path) -> 
         "5_gone.png": "no such file",
     }
     assert "PNG" in reasons["2_half.png"]
+
+
+def test_names_that_cannot_be_looked_at_cost_only_themselves(classifier: Classifier, photos: Path) -> None:
+    good = pictures(photos)[0]
+    assert isinstance(good, Path)
+    found = list(classifier.stream([good, Path("a" * 300), Path("a\0b"), photos, good], 2))
+    assert [type(answer) for answer in found] == [Prediction, Failure, Failure, Failure, Prediction]
+    reasons = [answer.reason for answer in found if isinstance(answer, Failure)]
+    assert reasons == ["File name too long", "embedded null byte", "not a file"]
+    with pytest.raises(
+        WrongPathError, match=r"^a+: File name too long. Expected pictures, folders of them, or -"
+    ):
+        check_inputs(["a" * 300])
+
+
+def test_a_folder_that_cannot_be_read_costs_only_itself(
+    classifier: Classifier, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan, closed = os.scandir, photos / "class1"
+
+    def refuse(folder: Path) -> object:
+        if folder == closed:
+            raise PermissionError(13, "Permission denied")
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    check_inputs([str(photos)])
+    found = list(classifier.stream(find_pictures([str(photos)], io.BytesIO()), 4))
+    assert count_pictures([str(photos)]) == len(found) == 9
+    failed = [answer for answer in found if isinstance(answer, Failure)]
+    assert failed == [Failure(closed, "this folder cannot be read (Permission denied)")]
+    with pytest.raises(WrongPathError, match=r"class1: this folder cannot be read"):
+        check_inputs([str(closed)])
+
+
+def test_a_savedmodel_knows_its_most_pixels(saved: Path, run: Run, tmp_path: Path) -> None:
+    assert Classifier.of_savedmodel(saved).max_pixels == run.config.data.max_pixels
+    copy = Path(shutil.copytree(saved, tmp_path / "saved"))
+    notes = json.loads((copy / "assets" / "preprocessing.json").read_text())
+    (copy / "assets" / "preprocessing.json").write_text(json.dumps({**notes, "max_pixels": 100}))
+    assert Classifier.of_savedmodel(copy).max_pixels == 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.png"], "nowhere.png: no such file or folder"),
+        (["a.png", "--views", "0"], "run: views=0: expected one of 1, 5, 10"),
+    ],
+)
+def test_wrong_use_is_said_before_tensorflow_is_loaded(
+    alexnet_here: Any, run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.setattr(cli, "_import_tensorflow", lambda: pytest.fail("too late"))
+    refused = alexnet_here("predict", str(run.path), *arguments)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert message in refused.stderr
 
 
 def test_too_many_pixels_are_not_decoded(classifier: Classifier, photos: Path) -> None:

@@ -604,11 +604,13 @@ def same_rows(first, second, without=()):
 def test_a_run_that_is_continued_is_the_run_that_was_never_stopped(run, resume, finished, tmp_path, stop):
     values = ("training.probe.every=5", "training.probe.examples=77", "training.deterministic=true")
     part = run(tmp_path / "run", *values, f"training.steps={stop}")
+    part.write_overrides([f"training.steps={stop}", "seed=0"])
     done = resume(part.path, "training.steps=null")
     assert same_rows(done, finished, without=[7])
     for mine, other in zip(done.model().weights, finished.model().weights, strict=True):
         np.testing.assert_array_equal(mine.numpy(), other.numpy())
     assert done.config.training.steps is None
+    assert done.overrides() == ["seed=0", "training.steps=null"]
 
 
 class Kill(keras.callbacks.Callback):
