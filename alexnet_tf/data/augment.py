@@ -535,7 +535,8 @@ def _require_shape(name: str, image: tf.Tensor, constant: np.ndarray) -> tf.Tens
             f"{tuple(image.shape)}. Move it where the shapes agree, or use one value per channel."
         )
     if image.shape[-rank:].is_fully_defined():
-        return image
+        # An operation all the same: across it TensorFlow does not gather the constants of neighbours, which rounds otherwise.
+        return tf.ensure_shape(image, image.shape)
     shape, expected = tf.shape(image)[-rank:], "x".join(map(str, constant.shape))
     message = (
         f"augment.{name} takes images of {expected} at its place in augment.order; crop them to that first"
