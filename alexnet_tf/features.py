@@ -156,9 +156,8 @@ def _with_overrides(config: Config, overrides: Sequence[str]) -> Config:
         ]
     )
     chosen = {section: to_dict(getattr(composed, section)) for section in anew}
-    if (
-        "data" in anew and composed.data.name == config.data.name
-    ):  # what was trained on must not come to be held out
+    # What was trained on must not come to be held out.
+    if "data" in anew and composed.data.name == config.data.name:
         typed = {override_key(text) for text in overrides}
         kept = [key for key in CARVING if f"data.{key}" not in typed]
         chosen["data"] |= {key: getattr(config.data, key) for key in kept}

@@ -107,7 +107,7 @@ def divide_by_energy(
     *,
     compiled: bool,
 ) -> tf.Tensor:
-    """`x / (k + weight * window_sum(x**2))**beta`, with a gradient that costs two more sums and keeps `x` alone.
+    """`x / (k + weight * window_sum(x**2))**beta`, with a gradient that costs three more sums and keeps `x` alone.
 
         dx = g * d**-beta - 2 * weight * beta * x * transposed_sum(g * x * d**(-beta - 1))    with d the base
 
