@@ -8,6 +8,7 @@ import base64
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,10 @@ def short(name: str, length: int = 14) -> str:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn figure: what it shows in words stands beside it in the page."""
+    """A drawn figure: what it shows in words stands beside it in the page.
+
+    The figure is rendered once for each format, when that is first asked for.
+    """
 
     name: str
     figure: Figure
@@ -57,13 +61,15 @@ class Picture:
 
     def uri(self) -> str:
         """The figure as the address of an image: vectors, or pixels of photographs."""
-        kind, content = ("png", self.png()) if self.photographs else ("svg+xml", self.svg())
+        kind, content = ("png", self.png) if self.photographs else ("svg+xml", self.svg)
         return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
+    @cached_property
     def svg(self) -> bytes:
         """The figure as SVG; the same figure gives the same bytes."""
         return self._render("svg", {"Date": None, "Creator": None})
 
+    @cached_property
     def png(self) -> bytes:
         """The figure as PNG at `dpi` dots per inch."""
         return self._render("png", {"Software": None})
@@ -77,7 +83,7 @@ class Picture:
         paths = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for suffix, content in (("svg", self.svg()), ("png", self.png())):
+            for suffix, content in (("svg", self.svg), ("png", self.png)):
                 path = folder / f"{self.name}.{suffix}"
                 write_atomic(path, lambda stream, content=content: stream.write(content))  # type: ignore[misc]
                 paths.append(path)

@@ -80,7 +80,7 @@ def predict(
 
 def _save(picture: Picture, path: Path) -> None:
     """Write a picture as its name's ending says."""
-    content = picture.svg() if path.suffix == ".svg" else picture.png()
+    content = picture.svg if path.suffix == ".svg" else picture.png
     try:
         write_atomic(path, lambda stream: stream.write(content))
     except WriteError as error:

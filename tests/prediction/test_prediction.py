@@ -243,7 +243,7 @@ def test_an_empty_list_of_paths(
 def test_the_picture_has_bars_for_each(classifier: Classifier, photos: Path) -> None:
     found = [answer for answer in classifier.stream(pictures(photos), 6) if isinstance(answer, Prediction)]
     picture = draw_predictions(found, classifier.labels, 5)
-    assert picture.png()[:4] == b"\x89PNG"
+    assert picture.png[:4] == b"\x89PNG"
     texts = [text.get_text() for axes in picture.figure.axes for text in axes.texts]
     assert len(texts) == 8 * 3 * 2  # the first eight, three classes, a label and a number
     assert "0.png: class" in picture.alt
@@ -257,7 +257,7 @@ def test_the_picture_takes_any_name(photos: Path, tmp_path: Path, kind: str) -> 
         path.write_bytes((photos / "class0" / "0.png").read_bytes())
         found.append(Prediction(path, np.array([0.25, 0.75], np.float32)))
     picture = draw_predictions(found, ["$x_{$", "y"], 2)
-    assert getattr(picture, kind)()
+    assert getattr(picture, kind)
     titles = [axes.get_title() for axes in picture.figure.axes if axes.get_title()]
     assert titles[:2] == ["$a_{b$.png", "\ufffd.png"]
 

@@ -24,7 +24,7 @@ FORMULA = r"$\foo_{$"  # which matplotlib cannot read
 
 
 def words(picture):
-    picture.svg()  # lays it out, and reads what it takes for formulas
+    assert picture.svg  # lays it out, and reads what it takes for formulas
     return [item.get_text() for item in picture.figure.findobj(Text) if item.get_text()]
 
 
