@@ -80,30 +80,6 @@ def window_matrix(length: int, size: int) -> np.ndarray:
     return ((j >= i - size // 2) & (j <= i + (size - 1) // 2)).astype(np.float64)
 
 
-def shifted_sum(x: tf.Tensor, size: int, axis: int, *, transpose: bool) -> tf.Tensor:
-    """Sums over the windows of `window_matrix` along an axis: shifts of one tensor, which XLA adds in one pass.
-
-    Each shift has a padding of its own, which becomes a part of that pass; one padding for all would be a pass more.
-
-    Args:
-        x: Floats; the axis is not the first and its length is known.
-        size: Values in a window.
-        axis: Along which windows reach.
-        transpose: Sum over those whose windows hold the value instead.
-    """
-    before, after = size // 2, (size - 1) // 2
-    first, last = (-after, before) if transpose else (-before, after)
-
-    def shifted(by: int) -> tf.Tensor:
-        length, edges = x.shape[axis], [[0, 0]] * len(x.shape)
-        edges[axis] = [max(0, -by), max(0, by)]
-        kept = slice(max(0, by), length + min(0, by))
-        return tf.pad(x[*[slice(None)] * axis, kept], edges) if by else x
-
-    reach = x.shape[axis] - 1
-    return tf.add_n([shifted(by) for by in range(max(first, -reach), min(last, reach) + 1)])
-
-
 def divide_by_energy(
     x: tf.Tensor,
     window_sum: WindowSum,

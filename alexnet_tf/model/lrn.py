@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from alexnet_tf.model.energy import EnergyNormalization, divide_by_energy, shifted_sum, window_matrix
+from alexnet_tf.model.energy import EnergyNormalization, divide_by_energy, window_matrix
 
 
 @keras.saving.register_keras_serializable(package="alexnet_tf")
@@ -76,7 +76,7 @@ class LocalResponseNormalization(EnergyNormalization):
         compiled = training and self.trainable
         if compiled:
             window_sum, transposed_sum = (
-                partial(shifted_sum, size=self.size, axis=1, transpose=way) for way in (False, True)
+                partial(_shifted_sum, size=self.size, transpose=way) for way in (False, True)
             )
         else:
             band = tf.constant(window_matrix(channels, self.size), inputs.dtype)
@@ -97,3 +97,19 @@ class LocalResponseNormalization(EnergyNormalization):
     def get_config(self) -> dict[str, Any]:
         """The arguments, to be built again from."""
         return {**super().get_config(), "columns": self.columns}
+
+
+def _shifted_sum(x: tf.Tensor, size: int, *, transpose: bool) -> tf.Tensor:
+    """Sums of `[N, channels]` over the windows of `window_matrix`, or over those whose windows hold the value.
+
+    Each shift has a padding of its own, which becomes a part of XLA's one pass; one padding for all would be a pass more.
+    """
+    before, after = size // 2, (size - 1) // 2
+    first, last = (-after, before) if transpose else (-before, after)
+    channels = x.shape[1]
+
+    def shifted(by: int) -> tf.Tensor:
+        return tf.pad(x[:, max(0, by) : channels + min(0, by)], [[0, 0], [max(0, -by), max(0, by)]])
+
+    reach = channels - 1
+    return tf.add_n([shifted(by) for by in range(max(first, -reach), min(last, reach) + 1)])

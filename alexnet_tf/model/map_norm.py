@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from alexnet_tf.model.energy import EnergyNormalization, divide_by_energy, shifted_sum, window_matrix
+from alexnet_tf.model.energy import EnergyNormalization, divide_by_energy, window_matrix
 
 
 @keras.saving.register_keras_serializable(package="alexnet_tf")
@@ -89,7 +89,21 @@ class WithinMapNormalization(EnergyNormalization):
 
 def _shifted_box_sum(x: tf.Tensor, size: int, *, transpose: bool) -> tf.Tensor:
     """Sums of `[N, H, W, C]` over square windows by shifts along both axes."""
-    return shifted_sum(shifted_sum(x, size, 1, transpose=transpose), size, 2, transpose=transpose)
+    return _shifted_sum(_shifted_sum(x, size, 1, transpose=transpose), size, 2, transpose=transpose)
+
+
+def _shifted_sum(x: tf.Tensor, size: int, axis: int, *, transpose: bool) -> tf.Tensor:
+    """Sums over windows along one axis, by shifts of one padded tensor, which is stored.
+
+    Were each shift padded by itself, as for channels, XLA would compute the sums along the first axis anew for every
+    shift along the second: 2 and 8 times as long with windows of 5 and 9.
+    """
+    before, after = size // 2, (size - 1) // 2
+    edges = [[0, 0]] * len(x.shape)
+    edges[axis] = [after, before] if transpose else [before, after]
+    before_axis = [slice(None)] * axis
+    padded, length = tf.pad(x, edges), x.shape[axis]
+    return tf.add_n([padded[*before_axis, shift : shift + length] for shift in range(size)])
 
 
 def _box_sum(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, *, transpose: bool) -> tf.Tensor:
