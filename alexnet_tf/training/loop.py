@@ -79,7 +79,7 @@ class Loop:
     optimizer: keras.optimizers.Optimizer
     schedule: Schedule
     make_step: Callable[[], TrainStep]
-    """Makes the step of the variables that are trainable when it is first called."""
+    """Makes the step of the variables and groups that are trainable when it is first called."""
     evaluator: Evaluator
     callbacks: keras.callbacks.CallbackList
     steps_per_epoch: int
@@ -415,13 +415,13 @@ class Loop:
         rates, frozen = self.schedule.rates(self.counters.step), self.schedule.frozen(self.counters.step)
         if rates != self.rates:
             set_group_rates(self.optimizer, rates)
-        if frozen != self.frozen:
-            set_frozen_groups(self.optimizer, frozen)
-        self.rates, self.frozen = rates, frozen
         until = self.schedule.frozen_until(self.counters.step)
-        if until != self.frozen_until:
-            freeze(self.model, until)
-            self.frozen_until, self.train_step = until, self.make_step()
+        if (frozen, until) != (self.frozen, self.frozen_until):
+            set_frozen_groups(self.optimizer, frozen)
+            if until != self.frozen_until:
+                freeze(self.model, until)
+            self.train_step = self.make_step()
+        self.rates, self.frozen, self.frozen_until = rates, frozen, until
 
     def learning_rate(self) -> float:
         """The rate of the last step (of the first one before it) of the variables in no group of their own."""

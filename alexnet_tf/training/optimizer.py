@@ -69,6 +69,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
         self._rates: dict[str, Any] = {}
         self._decays: dict[str, Any] = {}
         self._gates: dict[str, Any] = {}
+        self._frozen = {group for group, values in self.groups.items() if not values.get("trainable", True)}
 
     def _keep_rate_exactly(self, learning_rate: Any) -> None:
         """Hold the rate in float64: Keras's float32 is off by 2e-8 of 0.01, which shows in training in float64."""
@@ -87,7 +88,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
             values = self.groups.get(group, {})
             rate, decay = values.get("learning_rate"), values.get("weight_decay")
             self._decays[group] = self._scalar(self.decay if decay is None else decay, f"{group}_decay")
-            self._gates[group] = self._scalar(float(values.get("trainable", True)), f"{group}_gate")
+            self._gates[group] = self._scalar(float(group not in self._frozen), f"{group}_gate")
             if rate is not None:
                 self._rates[group] = self._scalar(rate, f"{group}_learning_rate")
         paths = [variable.path for variable in variables]
@@ -120,24 +121,21 @@ class CoupledSGD(keras.optimizers.Optimizer):
         """Apply the update to one variable."""
         index = self._get_variable_index(variable)
         group, velocity, dtype = self._group_of[index], self._velocities[index], variable.dtype
+        if (
+            group in self._frozen
+        ):  # asked while tracing: a branch of the graph for each variable takes long to trace
+            return
         full = tf.cast(self._rates.get(group, learning_rate), "float64")
         rate = tf.cast(full * self._factors[index], dtype)
         decay = tf.cast(self._decays[group], dtype)
-
-        def move() -> tf.Tensor:
-            # v = momentum v - rate g; w = w + v in one pass over both, with the same bits as if written out.
-            tf.raw_ops.ResourceApplyKerasMomentum(
-                var=_value(variable).handle,
-                accum=_value(velocity).handle,
-                lr=rate,
-                grad=tf.cast(gradient, dtype) + decay * tf.convert_to_tensor(variable),
-                momentum=tf.constant(self.momentum, dtype),
-            )
-            return tf.constant(True)
-
-        tf.cond(
-            tf.convert_to_tensor(self._gates[group]) > 0, move, lambda: tf.constant(False)
-        )  # a closed gate keeps both v and w as they are
+        # v = momentum v - rate g; w = w + v in one pass over both, with the same bits as if written out.
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=_value(variable).handle,
+            accum=_value(velocity).handle,
+            lr=rate,
+            grad=tf.cast(gradient, dtype) + decay * tf.convert_to_tensor(variable),
+            momentum=tf.constant(self.momentum, dtype),
+        )
 
     def set_rates(self, rates: Mapping[str, float]) -> None:
         """Set the rates of the groups named, each of which has one of its own."""
@@ -148,8 +146,9 @@ class CoupledSGD(keras.optimizers.Optimizer):
                 self._rates[group].assign(rate)
 
     def set_trainable(self, group: str, trainable: bool) -> None:
-        """Freeze or release a group."""
+        """Freeze or release a group, for graphs that are traced from now on."""
         self._gates[group].assign(float(trainable))
+        (self._frozen.discard if trainable else self._frozen.add)(group)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make this optimizer again."""
@@ -159,7 +158,10 @@ class CoupledSGD(keras.optimizers.Optimizer):
             **config,
             "momentum": self.momentum,
             "weight_decay": self.decay,
-            "groups": self.groups,
+            "groups": {
+                group: {**values, "trainable": group not in self._frozen}
+                for group, values in self.groups.items()
+            },
             "multipliers": self.multipliers,
         }
 
@@ -228,7 +230,7 @@ def frozen_groups(config: OptimizerConfig) -> set[str]:
 
 
 def set_frozen_groups(optimizer: keras.optimizers.Optimizer, frozen: Collection[str]) -> None:
-    """Freeze these groups and release all others; optimizers without groups have none to freeze."""
+    """Freeze these groups and release all others, before a step is traced; optimizers without groups freeze none."""
     inner = _inner(optimizer)
     if isinstance(inner, CoupledSGD):
         for group in (REST, *inner.groups):
