@@ -146,7 +146,7 @@ SHUFFLED = AugmentConfig(
     [
         ("tfrecord", "fixed", InMemory.auto, 1),
         pytest.param("tfrecord", "fixed", InMemory.never, 1, marks=pytest.mark.slow),
-        ("tfrecord", "fixed", InMemory.never, 4),
+        pytest.param("tfrecord", "fixed", InMemory.never, 4, marks=pytest.mark.slow),
         ("array_record", "fixed", InMemory.never, 1),
     ],
 )
@@ -176,7 +176,7 @@ def test_shares_are_the_rows_of_the_whole(
     np.testing.assert_array_equal(later[0][2], whole[1][2][10:])
 
 
-@pytest.mark.parametrize("in_memory", [InMemory.auto, InMemory.never])
+@pytest.mark.parametrize("in_memory", [InMemory.auto, pytest.param(InMemory.never, marks=pytest.mark.slow)])
 def test_shares_of_an_evaluation_have_each_example_once(roots: dict[str, Path], in_memory: InMemory) -> None:
     source = load_source(config(roots["tfrecord"], "fixed", in_memory=in_memory))
     expected = colours(source, "validation")

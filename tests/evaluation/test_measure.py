@@ -252,6 +252,7 @@ def test_an_ensemble_is_the_average_of_its_members(members, validation, tmp_path
         evaluate_ensemble(three, Settings(), out)
 
 
+@pytest.mark.slow
 def test_an_ensemble_averages_over_views_too(members, validation, tmp_path, monkeypatch):
     images, labels = validation
     monkeypatch.chdir(tmp_path)

@@ -291,6 +291,7 @@ np.save(sys.argv[3], model(np.load(sys.argv[2])).numpy())
 """
 
 
+@pytest.mark.slow
 def test_a_saved_model_loads_elsewhere(tiny_config, tmp_path):
     model = build(tiny_config({"init": "he_normal", "activation": "leaky_relu"}), seed=2)
     images = np.random.default_rng(0).normal(size=(4, 9, 9, 2)).astype("float32")

@@ -722,8 +722,9 @@ def test_a_finished_run_that_is_resumed_stays_as_it_was(run, resume, tmp_path):
 
 @pytest.mark.parametrize(
     ("groups", "values"),
-    [pytest.param({"optimizer": "adam"}, (), marks=pytest.mark.slow), ({}, ("training.precision=float16",))],
+    [({"optimizer": "adam"}, ()), ({}, ("training.precision=float16",))],
 )
+@pytest.mark.slow
 def test_other_optimizers_are_continued_too(run, resume, tmp_path, groups, values):
     values = (*values, "training.deterministic=true", "training.epochs=1")
     whole = run(tmp_path / "whole", *values, **groups)

@@ -275,7 +275,7 @@ def compare(name: str, dtype: str, width: int, input_size: int) -> dict[str, tup
 @pytest.mark.parametrize(
     ("name", "width", "input_size"),
     [
-        ("alexnet_caffe", 16, 227),
+        pytest.param("alexnet_caffe", 16, 227, marks=pytest.mark.slow),
         pytest.param("alexnet_owt", 8, 224, marks=pytest.mark.slow),
         ("alexnet_owt", 8, 192),  # adaptive pooling makes 6 x 6 of 5 x 5
         pytest.param("alexnet_caffe", 1, 227, marks=[pytest.mark.slow, pytest.mark.timeout(1200)]),

@@ -53,6 +53,7 @@ def metrics(path: Path) -> pd.DataFrame:
     return pd.read_csv(path / "metrics.csv")
 
 
+@pytest.mark.slow
 def test_two_workers_train_as_one_device_does(alexnet, tmp_path) -> None:
     done = alexnet("train", *LAUNCH, *VALUES, "run_dir=two")
     assert done.returncode == 0, done.stderr[-3000:]
