@@ -57,7 +57,7 @@ def find_origin(loop: "Loop") -> str:
     if end - begin > MOST_REPEATED:
         return f"the step is unknown, as the last checkpoint is {end - begin} steps back"
     checkpoint.restore(loop.variables(), start, loop.run.path)
-    loop.rates, loop.frozen = {}, None  # the optimizer has those of the checkpoint again
+    loop.rates = {}  # the optimizer has those of the checkpoint again
     try:
         for step, batch in _batches(loop, begin, end):
             loop.counters.step = step

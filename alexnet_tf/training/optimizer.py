@@ -34,7 +34,8 @@ class CoupledSGD(keras.optimizers.Optimizer):
         weight_decay: Decay of the variables in no group.
         groups: Name -> `{"match", "learning_rate", "weight_decay", "trainable"}`; the first group whose regular
             expression `match` is found in a variable's path takes it. Rates and decays are absolute; None means the
-            optimizer's own, now and when it changes. A group that is not trainable does not move, and its momentum is kept as it was.
+            optimizer's own, now and when it changes. A group that is not trainable does not move, and its momentum is kept as it was;
+            `set_trainable` counts for steps traced after it (in Keras's `fit` after `make_train_function(force=True)`).
             The variables of no group are those of the group `rest`.
         multipliers: Factors on the rates of layers, and so on what decays too, by the beginning of the layers' names (see
             `model.is_in`; the longest that fits counts), `head` for the layer of the last variable, `rest` for all others.
@@ -80,7 +81,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
             )
 
     def build(self, variables: list[Any]) -> None:
-        """Create one momentum for each variable, and the rate, decay and gate of each group."""
+        """Create one momentum for each variable, and of each group rate, decay and a gate, which tells a file if it is frozen."""
         if self.built:
             return
         super().build(variables)
@@ -121,9 +122,8 @@ class CoupledSGD(keras.optimizers.Optimizer):
         """Apply the update to one variable."""
         index = self._get_variable_index(variable)
         group, velocity, dtype = self._group_of[index], self._velocities[index], variable.dtype
-        if (
-            group in self._frozen
-        ):  # asked while tracing: a branch of the graph for each variable takes long to trace
+        # Asked while tracing: a branch of the graph for each variable takes long to trace.
+        if group in self._frozen:
             return
         full = tf.cast(self._rates.get(group, learning_rate), "float64")
         rate = tf.cast(full * self._factors[index], dtype)
@@ -149,6 +149,11 @@ class CoupledSGD(keras.optimizers.Optimizer):
         """Freeze or release a group, for graphs that are traced from now on."""
         self._gates[group].assign(float(trainable))
         (self._frozen.discard if trainable else self._frozen.add)(group)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load what Keras saved: values, and with them which groups are frozen."""
+        super().load_own_variables(store)
+        self._frozen = {group for group, gate in self._gates.items() if not gate.numpy()}
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make this optimizer again."""

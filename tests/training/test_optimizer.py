@@ -306,16 +306,30 @@ def test_plain_keras_trains_saves_and_goes_on_with_it(tmp_path, scaled):
         np.testing.assert_array_equal(mine.numpy(), other.numpy())
 
 
-def test_what_was_frozen_is_frozen_when_it_is_loaded(tmp_path):
+@pytest.mark.parametrize("group", ["biases", "rest"])
+def test_what_was_frozen_is_frozen_when_it_is_loaded(tmp_path, group):
     model, optimizer = small_model(), CoupledSGD(0.1, groups={"biases": GROUPS["biases"]})
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     optimizer.build(model.trainable_variables)
-    optimizer.set_trainable("biases", False)
+    optimizer.set_trainable(group, False)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     before = [weight.numpy() for weight in again.weights]
     again.fit(np.ones([8, 4], "float32"), np.zeros(8, "int32"), verbose=0)
     for weight, old in zip(again.weights, before, strict=True):
+        assert np.array_equal(weight.numpy(), old) == (weight.path.endswith("bias") == (group == "biases"))
+
+
+def test_a_group_is_frozen_within_fit_once_the_step_is_traced_anew():
+    x, y, model = np.ones([8, 4], "float32"), np.zeros(8, "int32"), small_model()
+    optimizer = CoupledSGD(0.1, groups={"biases": GROUPS["biases"]})
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(x, y, verbose=0)
+    optimizer.set_trainable("biases", False)
+    model.make_train_function(force=True)
+    before = [weight.numpy() for weight in model.weights]
+    model.fit(x, y, verbose=0)
+    for weight, old in zip(model.weights, before, strict=True):
         assert np.array_equal(weight.numpy(), old) == weight.path.endswith("bias")
 
 
