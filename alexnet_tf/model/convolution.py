@@ -17,7 +17,8 @@ class ColumnConv2D(keras.layers.Layer):
         y[n, i, j, f] = bias[f] + sum(kernel[u, v, m, f] * x[n, i*stride + u - p, j*stride + v - p, o + m])
 
     The kernel has the shape of a grouped convolution, but the columns are computed one by one: on CPU, TensorFlow's
-    grouped convolution takes 3.7 times as long in a training step. Output sizes for `p` pixels of padding:
+    grouped convolution takes 3.7 times as long in a training step, and without oneDNN it has no kernel for it where a bias
+    follows. Output sizes for `p` pixels of padding:
 
         rounding="down": 1 + floor((2p + size - kernel_size) / strides)
         rounding="up":   1 + ceil((2p + size - kernel_size) / strides)

@@ -22,7 +22,7 @@ class WithinMapNormalization(EnergyNormalization):
     convention `"sum"`. The window ends at the map's borders; the divisor stays `size**2` there. The defaults are those
     of the 2012 network file, `layers-145.cfg`; its kernel, and with it its `k`, was not published.
 
-    The sum is a product with a banded matrix along each axis, and so is the gradient's.
+    The sum is a product with a banded matrix along each axis; in training, where it is compiled by XLA, a sum of shifts.
 
     Example:
     >>> WithinMapNormalization(size=3, alpha=9.0, beta=1.0)(np.ones((1, 1, 2, 1), "float32"))[0, 0, :, 0]

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -140,3 +144,29 @@ def test_wrong_inputs():
         ColumnConv2D(2, 5, padding=1, name="c")(np.zeros((1, 4, 2, 3), "float32"))
     with pytest.raises(ValueError, match=r"layer 'c'\. Expected \[N, H, W, C\]\. Received: shape \(1, 8\)"):
         ColumnConv2D(2, 5, name="c")(np.zeros((1, 8), "float32"))
+
+
+WITHOUT_ONEDNN = """
+import numpy as np, tensorflow as tf
+from alexnet_tf.model import ColumnConv2D
+
+layer = ColumnConv2D(8, 3, columns=2)
+
+@tf.function
+def gradient(x):
+    with tf.GradientTape() as tape:
+        y = tf.nn.relu(layer(x))
+    return tape.gradient(y, layer.trainable_variables)
+
+print([value.shape.rank for value in gradient(tf.ones([2, 9, 9, 4]))])
+"""
+
+
+@pytest.mark.slow
+def test_columns_compute_where_tensorflow_has_no_onednn(tmp_path):
+    """There a grouped convolution fused with its bias has no kernel."""
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_ONEDNN], capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
+    assert done.stdout == "[4, 1]\n", done.stderr[-2000:]
