@@ -16,12 +16,15 @@ class Subject:
         work: What one repetition does, in the unit of the bench's limit (floating point operations, bytes, images).
         items: What one repetition does in the unit that people ask for, such as images.
         facts: What else is worth saying: versions, sizes.
+        warm_up: Repetitions at the beginning of each turn that do not count: while others had theirs, the caches, and on
+            some machines the memory, were taken away. 0 where a repetition has many steps, or is a beginning itself.
     """
 
     run: Callable[[int], float | None]
     work: float = 0.0
     items: float = 0.0
     facts: Mapping[str, Any] = field(default_factory=dict)
+    warm_up: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,7 @@ def epoch(config: Config, folder: str) -> Subject:
 
     images = data.num_train_steps(source, config.training.batch_size) * config.training.batch_size
     flops = images * ours.training_flops(model.build(complete(config, source).model))
-    return Subject(run, work=flops, items=images)
+    return Subject(run, work=flops, items=images, warm_up=0)
 
 
 def bare_steps(config: Config) -> Subject:
@@ -68,7 +68,11 @@ def bare_steps(config: Config) -> Subject:
     steps = data.num_train_steps(source, config.training.batch_size)
     step = ours.train_step(complete(config, source))
     return Subject(
-        lambda repetitions: step.run(repetitions * steps), steps * step.work, steps * step.items, step.facts
+        lambda repetitions: step.run(repetitions * steps),
+        steps * step.work,
+        steps * step.items,
+        step.facts,
+        warm_up=0,
     )
 
 
@@ -80,7 +84,7 @@ def long_run(config: Config, epochs: tuple[int, ...], folder: str) -> Subject:
         one.run(1)
         if number in epochs:
             facts[f"resident_bytes_after_{number}"] = resident_memory()
-    return Subject(one.run, items=one.items, facts=facts)
+    return Subject(one.run, items=one.items, facts=facts, warm_up=0)
 
 
 def in_memory(config: Config) -> tuple[Config, np.ndarray, np.ndarray]:

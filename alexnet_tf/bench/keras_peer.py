@@ -45,7 +45,7 @@ def epoch(config: Config) -> Subject:
     def run(repetitions: int) -> None:
         network.fit(batches, epochs=repetitions, verbose=0)
 
-    return Subject(run, items=len(images) // size * size, facts={"keras": keras.__version__})
+    return Subject(run, items=len(images) // size * size, facts={"keras": keras.__version__}, warm_up=0)
 
 
 def _compiled(config: Config, jit_compile: bool) -> keras.Model:

@@ -53,7 +53,7 @@ class Process:
         self._process.start()
         theirs.close()
         try:
-            self.work, self.items, self.facts = self._hear()
+            self.work, self.items, self.facts, self.warm_up = self._hear()
             # The first run traces, compiles and allocates; the second says how long one takes.
             self.run(1)
             once, _ = self.run(1)
@@ -64,6 +64,8 @@ class Process:
 
     def trial(self) -> tuple[float, int]:
         """One turn: seconds for one repetition, and the most bytes that the process ever had in memory."""
+        if self.warm_up:
+            self.run(self.warm_up)
         seconds, peak = self.run(self.repetitions)
         return seconds / self.repetitions, peak
 
@@ -110,7 +112,7 @@ def _serve(connection: Connection, contender: Contender, log: str) -> None:
             keep_freed_memory()
         module, _, name = contender.make.partition(":")
         subject: Subject = getattr(importlib.import_module(module), name)(**contender.arguments)
-        connection.send(("ready", (subject.work, subject.items, dict(subject.facts))))
+        connection.send(("ready", (subject.work, subject.items, dict(subject.facts), subject.warm_up)))
         answers: dict[str, Callable[[Any], Any]] = {
             "run": lambda count: _timed(subject, count),
             "profile": lambda path: _profile(subject, path),

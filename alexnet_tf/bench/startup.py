@@ -29,7 +29,7 @@ def command(arguments: Sequence[str]) -> Subject:
         for _ in range(repetitions):
             _output([sys.executable, *arguments])
 
-    return Subject(run, items=1)
+    return Subject(run, items=1, warm_up=0)
 
 
 def first_step(overrides: Sequence[str], folder: str) -> Subject:
@@ -43,7 +43,7 @@ def first_step(overrides: Sequence[str], folder: str) -> Subject:
             seconds += float(text.rpartition("first step after")[2].split()[0])
         return seconds
 
-    return Subject(run, items=1)
+    return Subject(run, items=1, warm_up=0)
 
 
 def _output(arguments: Sequence[str]) -> str:

@@ -59,7 +59,7 @@ def epoch(config: Config, threads: int, compiled: bool) -> Subject:
                 loss = step(batch(chosen), truth[chosen].to(device))
         loss.item()
 
-    return Subject(run, items=rows // size * size, facts=_versions(threads))
+    return Subject(run, items=rows // size * size, facts=_versions(threads), warm_up=0)
 
 
 def _make_step(

@@ -1,5 +1,6 @@
 """Trials in turns: every contender runs once in each round, so that what disturbs the machine disturbs all of them."""
 
+import random
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -90,8 +91,8 @@ def run_trials(
                 each.work, each.items, each.facts = process.work, process.items, process.facts
             done += 1
         for number in range(rounds):
-            # Each round begins with another: none always follows the same one.
-            for each in (*entered[number % len(entered) :], *entered[: number % len(entered)]):
+            # Each round has an order of its own: none always follows the same one.
+            for each in random.Random(number).sample(entered, len(entered)):
                 told(done, turns)
                 if not each.failure:
                     _take_turn(processes[each.contender.name], each)

@@ -9,7 +9,7 @@ from pathlib import Path
 from alexnet_tf.bench.contender import Subject
 
 
-def sleeper(seconds: float, log: str = "", name: str = "", work: float = 0.0) -> Subject:
+def sleeper(seconds: float, log: str = "", name: str = "", work: float = 0.0, warm_up: int = 1) -> Subject:
     """Sleeps, and writes into a log that all share whose turn it was."""
 
     def run(repetitions: int) -> None:
@@ -18,7 +18,7 @@ def sleeper(seconds: float, log: str = "", name: str = "", work: float = 0.0) ->
                 print(name, repetitions, os.getpid(), file=file)
         time.sleep(seconds * repetitions)
 
-    return Subject(run, work=work, items=10, facts={"seconds": seconds})
+    return Subject(run, work=work, items=10, facts={"seconds": seconds}, warm_up=warm_up)
 
 
 def own_clock(seconds: float) -> Subject:

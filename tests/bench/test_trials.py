@@ -27,9 +27,12 @@ def test_contenders_take_turns_in_processes_of_their_own(tmp_path):
     contenders = [contender(name, seconds=0.002, log=str(log), name=name) for name in names]
     found = run_trials(contenders, rounds=3, seconds=0.0, told=lambda *counts: heard.append(counts))
     assert [each.contender.name for each in found] == names
-    # Each is tried twice when it is made; then every round begins with the next one.
+    # Each is tried twice when it is made; then every turn begins with a repetition that does not count.
     order = [name for name, *_ in turns(log)][6:]
-    assert order == ["one", "two", "three", "two", "three", "one", "three", "one", "two"]
+    assert order[::2] == order[1::2]
+    rounds = [order[begin : begin + 6 : 2] for begin in (0, 6, 12)]
+    assert all(sorted(each) == sorted(names) for each in rounds)
+    assert len({tuple(each) for each in rounds}) > 1
     assert len({pid for *_, pid in turns(log)} | {str(os.getpid())}) == 4
     assert heard[0] == (0, 12)
     assert heard[-1] == (12, 12)
@@ -49,6 +52,13 @@ def test_a_trial_lasts_as_long_as_was_asked(tmp_path):
     assert 0.01 <= found.seconds[0] < 0.1  # of one repetition
 
 
+def test_what_is_a_beginning_itself_has_no_warm_up(tmp_path):
+    log = tmp_path / "log"
+    subject = contender("a", seconds=0.001, log=str(log), name="a", warm_up=0)
+    run_trials([subject], rounds=2, seconds=0.0)
+    assert len(turns(log)) == 2 + 2
+
+
 def test_a_subject_may_count_by_itself():
     (found,) = run_trials([contender("a", "own_clock", seconds=0.25)], rounds=2, seconds=1.0)
     assert found.seconds == [0.25, 0.25]
@@ -58,7 +68,7 @@ def test_one_that_fails_is_a_row_and_the_others_go_on():
     contenders = [
         contender("good", seconds=0.001),
         contender("raises at once", "failing", after=0),
-        contender("raises later", "failing", after=3),
+        contender("raises later", "failing", after=4),
         contender("dies", "dying"),
         contender("is not there", "nothing"),
         Contender(name="needs", make="bench_subjects:sleeper", needs=("a_package_nobody_has",)),
