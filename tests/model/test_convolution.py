@@ -147,26 +147,87 @@ def test_wrong_inputs():
 
 
 WITHOUT_ONEDNN = """
+import sys
 import numpy as np, tensorflow as tf
 from alexnet_tf.model import ColumnConv2D
 
-layer = ColumnConv2D(8, 3, columns=2)
+served, x = tf.saved_model.load(sys.argv[1]), tf.random.stateless_normal([2, 9, 9, 4], [0, 1])
+answer = served.f(x).numpy()
+for dtype in ("float32", "float64", "mixed_bfloat16"):
+    layer = ColumnConv2D(8, 3, columns=2, dtype=dtype)
+    layer.build(x.shape)
+    layer.set_weights([value.numpy() for value in served.weights])
 
-@tf.function
-def gradient(x):
-    with tf.GradientTape() as tape:
-        y = tf.nn.relu(layer(x))
-    return tape.gradient(y, layer.trainable_variables)
+    @tf.function
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            y = tf.nn.relu(layer(x))
+        return y, tape.gradient(y, layer.trainable_variables)
 
-print([value.shape.rank for value in gradient(tf.ones([2, 9, 9, 4]))])
+    y, gradients = gradient(tf.cast(x, layer.compute_dtype))
+    close = np.abs(tf.cast(y, "float64") - answer).max() < (0.1 if "16" in dtype else 1e-5)
+    print(dtype, close, [value.shape.rank for value in gradients])
 """
 
 
 @pytest.mark.slow
 def test_columns_compute_where_tensorflow_has_no_onednn(tmp_path):
-    """There a grouped convolution fused with its bias has no kernel."""
+    """There a grouped convolution fused with its bias has no kernel; what is saved here must be served there."""
+    module, layer = tf.Module(), ColumnConv2D(8, 3, columns=2)
+    module.f = tf.function(
+        lambda x: tf.nn.relu(layer(x)), input_signature=[tf.TensorSpec([None, None, None, 4])]
+    )
+    layer.build((2, 9, 9, 4))
+    module.weights = [weight.value for weight in layer.weights]
+    tf.saved_model.save(module, str(tmp_path / "saved"))
     environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"}
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_ONEDNN], capture_output=True, text=True, env=environment, cwd=tmp_path
+        [sys.executable, "-c", WITHOUT_ONEDNN, str(tmp_path / "saved")],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
     )
-    assert done.stdout == "[4, 1]\n", done.stderr[-2000:]
+    expected = [f"{dtype} True [4, 1]" for dtype in ("float32", "float64", "mixed_bfloat16")]
+    assert done.stdout.splitlines() == expected, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("how", ["eager", "graph", "xla"])
+@pytest.mark.parametrize("layer", [(1, "same", "down"), (2, "valid", "down"), (4, 1, "up")])
+def test_the_gradient_by_column_is_that_of_columns_cut_apart(how, layer):
+    strides, padding, rounding = layer
+    whole = ColumnConv2D(6, 3, strides, padding, rounding, columns=2, dtype="float64")
+    alone = [ColumnConv2D(3, 3, strides, padding, rounding, dtype="float64") for _ in range(2)]
+    x = tf.random.stateless_normal([2, 10, 10, 8], [0, 1], dtype="float64")
+    whole.build(x.shape)
+    for column, each in enumerate(alone):
+        each.build((2, 10, 10, 4))
+        own = slice(3 * column, 3 * column + 3)
+        each.set_weights([whole.kernel.numpy()[..., own], whole.bias.numpy()[own]])
+
+    def gradients(convolve, variables):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                loss = tf.reduce_sum(tf.sin(convolve(x)))
+            first = tape.gradient(loss, [x, *variables])
+            bent = tf.reduce_sum(tf.square(first[0]))
+        return [*first, outer.gradient(bent, x)]
+
+    def one():
+        return gradients(whole, whole.trainable_variables)
+
+    def cut():
+        return gradients(
+            lambda x: tf.concat(
+                [each(share) for each, share in zip(alone, tf.split(x, 2, -1), strict=True)], -1
+            ),
+            [each.kernel for each in alone] + [each.bias for each in alone],
+        )
+
+    found = one() if how == "eager" else tf.function(one, jit_compile=how == "xla")()
+    of_x, *of_layers, second = cut()
+    expected = [of_x, tf.concat(of_layers[:2], -1), tf.concat(of_layers[2:], -1), second]
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-10, atol=1e-10)
