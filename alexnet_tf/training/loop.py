@@ -108,7 +108,7 @@ class Loop:
         self.rates: dict[str, float] = {}
         self.frozen: frozenset[str] | None = None
         self.frozen_until: str | None = None
-        self.train_step = self.make_step()
+        self.train_step: TrainStep  # made by `follow_schedule`, which knows what stands still
         self.totals = tf.constant(self.counters.totals, tf.float64)
 
     # ------------------------------------------------------------------------------------------ the story

@@ -153,7 +153,8 @@ class CoupledSGD(keras.optimizers.Optimizer):
     def load_own_variables(self, store: Any) -> None:
         """Load what Keras saved: values, and with them which groups are frozen."""
         super().load_own_variables(store)
-        self._frozen = {group for group, gate in self._gates.items() if not gate.numpy()}
+        if self.built:  # else there is no gate yet, and the groups' own values count
+            self._frozen = {group for group, gate in self._gates.items() if not gate.numpy()}
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make this optimizer again."""

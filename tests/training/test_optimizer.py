@@ -320,6 +320,19 @@ def test_what_was_frozen_is_frozen_when_it_is_loaded(tmp_path, group):
         assert np.array_equal(weight.numpy(), old) == (weight.path.endswith("bias") == (group == "biases"))
 
 
+def test_a_group_that_starts_frozen_is_so_when_it_is_loaded_before_the_first_step():
+    optimizer = CoupledSGD(0.1, groups={"biases": {**GROUPS["biases"], "trainable": False}})
+    store = {}
+    optimizer.save_own_variables(store)
+    again = CoupledSGD.from_config(optimizer.get_config())
+    again.load_own_variables(store)
+    variables = make_variables()
+    again.build(variables)
+    again.apply(tensors(1), variables)
+    for variable, start in zip(variables, values().values(), strict=True):
+        assert np.array_equal(variable.numpy(), start) == variable.path.endswith("bias")
+
+
 def test_a_group_is_frozen_within_fit_once_the_step_is_traced_anew():
     x, y, model = np.ones([8, 4], "float32"), np.zeros(8, "int32"), small_model()
     optimizer = CoupledSGD(0.1, groups={"biases": GROUPS["biases"]})
