@@ -3,6 +3,7 @@
 from alexnet_tf.model.alexnet import ACTIVATIONS, leaky_relu
 from alexnet_tf.model.builder import build, build_model
 from alexnet_tf.model.convolution import ColumnConv2D
+from alexnet_tf.model.dense import Dense
 from alexnet_tf.model.dropout import Dropout, mask_scope
 from alexnet_tf.model.lrn import LocalResponseNormalization
 from alexnet_tf.model.map_norm import WithinMapNormalization
@@ -14,6 +15,7 @@ from alexnet_tf.model.summary import LayerRow, layer_table, total
 __all__ = [
     "ACTIVATIONS",
     "ColumnConv2D",
+    "Dense",
     "Dropout",
     "LayerRow",
     "LocalResponseNormalization",

@@ -17,6 +17,7 @@ from alexnet_tf.config.schema import (
     StageKind,
 )
 from alexnet_tf.model.convolution import ColumnConv2D
+from alexnet_tf.model.dense import Dense
 from alexnet_tf.model.dropout import Dropout
 from alexnet_tf.model.initializers import bias_initializer, kernel_initializer, part_seed
 from alexnet_tf.model.lrn import LocalResponseNormalization
@@ -116,7 +117,7 @@ def _weighted(
         "name": name,
     }
     if stage.kind == StageKind.dense:
-        return keras.layers.Dense(units, **common)
+        return Dense(units, **common)
     return ColumnConv2D(
         units,
         stage.kernel,

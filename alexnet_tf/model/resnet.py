@@ -3,6 +3,7 @@
 import keras
 
 from alexnet_tf.config.schema import Init, ResidualConfig
+from alexnet_tf.model.dense import Dense
 from alexnet_tf.model.initializers import kernel_initializer, part_seed
 from alexnet_tf.model.shortcut import ZeroPaddedShortcut
 
@@ -66,7 +67,7 @@ def apply_residual(
             strides = 2 if group > 1 and number == 1 else 1
             x = block(x, f"group{group}_block{number}_", filters, strides)
     x = keras.layers.GlobalAveragePooling2D(dtype=dtype, name="pool")(x)
-    return keras.layers.Dense(
+    return Dense(
         config.num_classes,
         kernel_initializer=kernel_initializer(Init.he_normal, 0.0, part_seed(seed, "fc", "kernel")),
         dtype=images.dtype,

@@ -1,5 +1,6 @@
 """The paper's update as a Keras optimizer, with rates that belong to groups of variables."""
 
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -10,6 +11,10 @@ import tensorflow as tf
 from alexnet_tf.config import HEAD, REST, ConfigError
 from alexnet_tf.config.schema import AdamConfig, OptimizerConfig, SGDConfig
 from alexnet_tf.model import is_in
+
+
+LARGE = 2**20
+"""Values of a variable from which on passes over memory cost more than XLA's compiling them to one."""
 
 
 @keras.saving.register_keras_serializable(package="alexnet_tf")
@@ -128,14 +133,11 @@ class CoupledSGD(keras.optimizers.Optimizer):
         full = tf.cast(self._rates.get(group, learning_rate), "float64")
         rate = tf.cast(full * self._factors[index], dtype)
         decay = tf.cast(self._decays[group], dtype)
-        # v = momentum v - rate g; w = w + v in one pass over both, with the same bits as if written out.
-        tf.raw_ops.ResourceApplyKerasMomentum(
-            var=_value(variable).handle,
-            accum=_value(velocity).handle,
-            lr=rate,
-            grad=tf.cast(gradient, dtype) + decay * tf.convert_to_tensor(variable),
-            momentum=tf.constant(self.momentum, dtype),
-        )
+        momentum = tf.constant(self.momentum, dtype)
+        # Eagerly XLA would compile in each step.
+        in_one_pass = math.prod(variable.shape) >= LARGE and not tf.executing_eagerly()
+        update = _in_one_pass if in_one_pass else _operation_by_operation
+        update(_value(variable), _value(velocity), tf.cast(gradient, dtype), rate, decay, momentum)
 
     def set_rates(self, rates: Mapping[str, float]) -> None:
         """Set the rates of the groups named, each of which has one of its own."""
@@ -170,6 +172,27 @@ class CoupledSGD(keras.optimizers.Optimizer):
             },
             "multipliers": self.multipliers,
         }
+
+
+def _operation_by_operation(
+    w: tf.Variable, v: tf.Variable, g: tf.Tensor, rate: tf.Tensor, decay: tf.Tensor, momentum: tf.Tensor
+) -> None:
+    """Update a variable and its momentum: two passes for the decay and one over all of them."""
+    tf.raw_ops.ResourceApplyKerasMomentum(
+        var=w.handle, accum=v.handle, lr=rate, grad=g + decay * w, momentum=momentum
+    )
+
+
+def _in_one_pass(
+    w: tf.Variable, v: tf.Variable, g: tf.Tensor, rate: tf.Tensor, decay: tf.Tensor, momentum: tf.Tensor
+) -> None:
+    """The same in place by XLA, which rounds in another order."""
+
+    def update(g: tf.Tensor, rate: tf.Tensor, decay: tf.Tensor, momentum: tf.Tensor) -> None:
+        v.assign(momentum * v - rate * (g + decay * w))
+        w.assign_add(v)
+
+    tf.function(update, autograph=False, jit_compile=True)(g, rate, decay, momentum)
 
 
 def _value(variable: Any) -> tf.Variable:

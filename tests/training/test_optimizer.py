@@ -84,6 +84,25 @@ def test_is_the_update_of_2012(graph):
     assert int(optimizer.iterations) == 5
 
 
+def test_a_large_variable_is_updated_in_one_pass(monkeypatch):
+    monkeypatch.setattr("alexnet_tf.training.optimizer.LARGE", 5)
+    variables, optimizer = make_variables(), CoupledSGD(LR, MOMENTUM, DECAY, GROUPS)
+    optimizer.build(variables)
+    apply = step_of(optimizer, variables)
+    graph = apply.get_concrete_function(tensors(1)).graph
+    assert [operation.type for operation in graph.get_operations()].count("ResourceApplyKerasMomentum") == 2
+    for step in range(1, 6):
+        apply(tensors(step))
+        assert_equal(variables, reference(step))
+    compiled = [each.numpy() for each in variables]
+    eager = make_variables()
+    optimizer = CoupledSGD(LR, MOMENTUM, DECAY, GROUPS)
+    for step in range(1, 6):
+        optimizer.apply(tensors(step), eager)
+    for mine, other in zip(compiled, eager, strict=True):
+        np.testing.assert_allclose(mine, other.numpy(), rtol=1e-12)
+
+
 def test_multipliers_scale_the_rate_of_whatever_group():
     multipliers = {"rest": 0.5, "head": 4.0}
     variables, optimizer = make_variables(), CoupledSGD(LR, MOMENTUM, DECAY, GROUPS, multipliers)

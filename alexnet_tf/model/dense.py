@@ -1,0 +1,52 @@
+"""Keras's fully connected layer, with a gradient that reads its weights along their rows."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="alexnet_tf")
+class Dense(keras.layers.Dense):
+    """`keras.layers.Dense` of rows, whose way back is quicker on a CPU.
+
+    Formula, for inputs `x`, the kernel `W` and the gradient `g` that comes back:
+
+        y = activation(x @ W + bias)        dx = (W @ g.T).T        dW = x.T @ g
+
+    TensorFlow has `g @ W.T` for dx, for which oneDNN arranges all of a float32 kernel anew in each step: the product
+    of 64 rows with the paper's fc6 takes twice as long.
+
+    Example:
+    >>> Dense(3)(np.zeros((2, 4), "float32")).shape
+    TensorShape([2, 3])
+
+    Args:
+        units: Values of a row of the output.
+        **kwargs: Other arguments of `keras.layers.Dense`, such as `activation` and `bias_initializer`.
+
+    Input: floats `[N, values]`. Output: floats `[N, units]`.
+    """
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Multiplies `[N, values]` to `[N, units]`."""
+        # A tensor, as for a variable TensorFlow would want another form of gradient.
+        outputs = _product(inputs, keras.ops.convert_to_tensor(self.kernel))
+        if self.use_bias:
+            outputs = tf.nn.bias_add(outputs, keras.ops.convert_to_tensor(self.bias))
+        return outputs if self.activation is None else self.activation(outputs)
+
+
+def _product(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """`inputs @ kernel`, whose gradient transposes no kernel."""
+
+    @tf.custom_gradient
+    def multiply(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            of_inputs = tf.transpose(tf.matmul(kernel, upstream, transpose_b=True))
+            return of_inputs, tf.matmul(inputs, upstream, transpose_a=True)
+
+        return tf.matmul(inputs, kernel), gradient
+
+    # A tensor, as for a variable TensorFlow would want another form of gradient.
+    return multiply(inputs, tf.convert_to_tensor(kernel))
