@@ -28,7 +28,7 @@ class Dense(keras.layers.Dense):
     Input: floats `[N, values]`. Output: floats `[N, units]`.
     """
 
-    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:  # noqa: ARG002 - the signature of Keras
         """Multiplies `[N, values]` to `[N, units]`."""
         # A tensor, as for a variable TensorFlow would want another form of gradient.
         outputs = _product(inputs, keras.ops.convert_to_tensor(self.kernel))

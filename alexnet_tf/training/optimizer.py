@@ -12,7 +12,6 @@ from alexnet_tf.config import HEAD, REST, ConfigError
 from alexnet_tf.config.schema import AdamConfig, OptimizerConfig, SGDConfig
 from alexnet_tf.model import is_in
 
-
 LARGE = 2**20
 """Values of a variable from which on passes over memory cost more than XLA's compiling them to one."""
 
