@@ -4,6 +4,7 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ from alexnet_tf.config import (
 )
 from alexnet_tf.evaluation import wilson
 from alexnet_tf.inference import Run
-from alexnet_tf.model import end_of, part_names
+from alexnet_tf.model import end_of, one_pass_scope, part_names
 from alexnet_tf.runs import WriteError, replacing
 
 FOLDER = "features"
@@ -82,7 +83,12 @@ class Extraction:
         Raises:
             DataError: If an image cannot be read.
         """
-        step = tf.function(lambda images: self.network(images, training=False), reduce_retracing=True)
+
+        @partial(tf.function, reduce_retracing=True)
+        def step(images: tf.Tensor) -> tf.Tensor:
+            with one_pass_scope():
+                return self.network(images, training=False)
+
         with data.explained(self.source):
             for name, split in self.source.splits.items():
                 ids = np.arange(split.num_examples) if split.ids is None else split.ids

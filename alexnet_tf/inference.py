@@ -13,9 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import data, runs
-from alexnet_tf import model as _layers  # noqa: F401 - Keras finds our layers by their registered names
 from alexnet_tf.config import Config, ConfigError, from_run, view_crop
 from alexnet_tf.config.schema import ClassicalConfig
+from alexnet_tf.model import (
+    one_pass_scope,
+)  # also, Keras finds our layers by the names that importing them registers
 from alexnet_tf.runs import RunError, RunFolder
 
 logger = logging.getLogger(__name__)
@@ -180,7 +182,8 @@ def log_probabilities(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
     """
 
     def one_view(images: tf.Tensor) -> tf.Tensor:
-        return tf.nn.log_softmax(tf.cast(model(images, training=False), tf.float64))
+        with one_pass_scope():
+            return tf.nn.log_softmax(tf.cast(model(images, training=False), tf.float64))
 
     def log_mean(rows: tf.Tensor) -> tf.Tensor:
         return tf.reduce_logsumexp(rows, axis=1) - tf.math.log(tf.cast(rows.shape[1], tf.float64))

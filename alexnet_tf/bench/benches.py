@@ -24,6 +24,7 @@ from alexnet_tf.processes import visible_gpus
 
 OURS = "alexnet_tf"
 WITHOUT_LRN, UPDATE, IN_BFLOAT16 = "... without LRN", "... the update alone", "... in bfloat16"
+AS_SAVED = "... as a SavedModel has them"
 BARE_STEPS, LONG_RUN = "... its steps alone", "... 20 epochs"
 BY_AREA, FROM_SHARDS = "... resized by area", "... from prepared shards"
 UNFINISHED = "... finished elsewhere"
@@ -158,8 +159,11 @@ def _inference(setting: Setting) -> list[Contender]:
     config, threads = setting.config, setting.threads
     limit = _products(config.training.precision, threads)
     needs = ("tf2onnx", "onnxruntime")
+    contenders = [_ours("ours:inference", limit=limit.name, config=config, saved=False)]
+    if _lrn_of(config) is not None:
+        contenders.append(_ours("ours:inference", AS_SAVED, "variant", config=config, saved=True))
     return [
-        _ours("ours:inference", limit=limit.name, config=config),
+        *contenders,
         *_torch("inference", _unlike_peers(config), config=config, threads=threads),
         _peer("ONNX Runtime", "onnx_peer:inference", needs, config=config, threads=threads),
         limit,

@@ -1,5 +1,6 @@
 """Contenders of ours: the very step, network and layers that a run uses."""
 
+import contextlib
 import math
 from collections.abc import Callable
 
@@ -67,12 +68,17 @@ def update(config: Config) -> Subject:
     return Subject(run, items=config.training.batch_size)
 
 
-def inference(config: Config) -> Subject:
-    """The logits of a batch as a saved model computes them."""
+def inference(config: Config, *, saved: bool) -> Subject:
+    """The logits of a batch as a run's evaluation computes them or, `saved`, a SavedModel."""
     configure_process(config)
     network = model.build(config.model, dtype=DTYPES[config.training.precision], seed=config.seed)
     images = tf.constant(made_up_batch(config)[0])
-    forward = tf.function(lambda batch: network(batch, training=False))
+    scope = contextlib.nullcontext if saved else model.one_pass_scope
+
+    @tf.function
+    def forward(batch: tf.Tensor) -> tf.Tensor:
+        with scope():
+            return network(batch, training=False)
 
     def run(repetitions: int) -> None:
         for _ in range(repetitions):

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.evaluation.scores import Scores, tally
+from alexnet_tf.model import one_pass_scope
 
 
 class Evaluator:
@@ -36,7 +37,8 @@ class Evaluator:
 
     def _replicated(self, images: Any, labels: Any, weights: Any) -> tf.Tensor:
         def replica(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-            return tally(self.model(images, training=False), labels, weights)
+            with one_pass_scope():
+                return tally(self.model(images, training=False), labels, weights)
 
         totals = self.strategy.run(replica, args=(images, labels, weights))
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, totals, axis=None)

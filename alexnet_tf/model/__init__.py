@@ -5,6 +5,7 @@ from alexnet_tf.model.builder import build, build_model
 from alexnet_tf.model.convolution import ColumnConv2D
 from alexnet_tf.model.dense import Dense
 from alexnet_tf.model.dropout import Dropout, mask_scope
+from alexnet_tf.model.energy import one_pass_scope
 from alexnet_tf.model.lrn import LocalResponseNormalization
 from alexnet_tf.model.map_norm import WithinMapNormalization
 from alexnet_tf.model.parts import end_of, head, is_in, part_names
@@ -30,6 +31,7 @@ __all__ = [
     "layer_table",
     "leaky_relu",
     "mask_scope",
+    "one_pass_scope",
     "part_names",
     "total",
 ]

@@ -1,7 +1,9 @@
 """Division by a power of the energy in a window: what both normalisations of 2012 have in common."""
 
+import contextlib
 import math
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -12,6 +14,27 @@ CONVENTIONS = ("sum", "mean")
 
 WindowSum = Callable[[tf.Tensor], tf.Tensor]
 """Sums of a tensor over windows, one for each of its values, in its shape."""
+
+LARGE = 2**17
+"""Values of an image's maps from which on passes over them cost more, in inference, than XLA's compiling them to one."""
+
+# MirroredStrategy traces each replica in a thread of its own.
+_ACTIVE = threading.local()
+
+
+@contextlib.contextmanager
+def one_pass_scope() -> Iterator[None]:
+    """Lets normalisations of large maps be one pass in inference too, for graphs that stay in this process.
+
+    What is traced outside has plain operations only, which can be saved and converted for any runtime. Enter it inside
+    the replica function: a scope holds for the thread that enters it.
+    """
+    outer = getattr(_ACTIVE, "scope", False)
+    _ACTIVE.scope = True
+    try:
+        yield
+    finally:
+        _ACTIVE.scope = outer
 
 
 class EnergyNormalization(keras.layers.Layer):
@@ -54,6 +77,16 @@ class EnergyNormalization(keras.layers.Layer):
     def weight_over(self, values: int) -> float:
         """The factor of the sum of squares over a window of so many values."""
         return self.alpha / values if self.convention == "mean" else self.alpha
+
+    def is_compiled(self, inputs: tf.Tensor, *, training: bool) -> bool:
+        """Whether XLA makes one pass of it: in training, and of large maps inside a `one_pass_scope`."""
+        if training and self.trainable:
+            return True
+        if tf.executing_eagerly() or not getattr(
+            _ACTIVE, "scope", False
+        ):  # eagerly it would compile each time
+            return False
+        return math.prod(size or 0 for size in inputs.shape[1:]) >= LARGE
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """The input's shape."""

@@ -22,8 +22,8 @@ class LocalResponseNormalization(EnergyNormalization):
     last channel and, with `columns > 1`, at the edges of a column; the divisor stays `size` there.
 
     TensorFlow's own op has no bfloat16 kernel and a slow gradient. In training this one is three passes over memory,
-    which XLA makes of shifts, and keeps nothing but its input for the way back; elsewhere its sums are products with
-    a banded matrix, which every runtime has:
+    which XLA makes of shifts, and keeps nothing but its input for the way back; so is its way there for large maps in a
+    `one_pass_scope`. Elsewhere its sums are products with a banded matrix, which every runtime has:
 
         dx = g * d**-beta - 2 * a * beta * x * (band.T @ (g * y / d))    with d = k + a * (band @ x**2)
 
@@ -73,7 +73,7 @@ class LocalResponseNormalization(EnergyNormalization):
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Normalises `[..., channels]`."""
         channels = inputs.shape[-1] // self.columns
-        compiled = training and self.trainable
+        compiled = self.is_compiled(inputs, training=training)
         if compiled:
             window_sum, transposed_sum = (
                 partial(_shifted_sum, size=self.size, transpose=way) for way in (False, True)

@@ -63,7 +63,7 @@ class WithinMapNormalization(EnergyNormalization):
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Normalises `[N, H, W, channels]`."""
-        compiled = training and self.trainable
+        compiled = self.is_compiled(inputs, training=training)
         if compiled:
             window_sum, transposed_sum = (
                 partial(_shifted_box_sum, size=self.size, transpose=way) for way in (False, True)

@@ -1,3 +1,4 @@
+import contextlib
 import math
 
 import keras
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.model import LocalResponseNormalization, WithinMapNormalization
+from alexnet_tf.model import LocalResponseNormalization, WithinMapNormalization, one_pass_scope
 
 SETTINGS = [
     {"size": 5, "k": 2.0, "alpha": 0.3, "beta": 0.75},
@@ -236,3 +237,28 @@ def test_training_makes_fewer_passes_and_has_the_same_result(layer):
         np.testing.assert_allclose(ours, expected, rtol=2e-5, atol=2e-6)
     assert xla_functions(together.get_concrete_function(x))
     assert not xla_functions(plain.get_concrete_function(x))  # what is exported
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [LocalResponseNormalization(columns=2, alpha=0.1), WithinMapNormalization(size=3, alpha=0.1)],
+    ids=["lrn", "map_norm"],
+)
+@pytest.mark.parametrize(("scope", "side", "passes"), [(True, 128, 1), (True, 127, 0), (False, 128, 0)])
+def test_large_maps_are_one_pass_in_inference_where_that_is_wished(layer, scope, side, passes):
+    x = tf.random.stateless_normal((1, side, side, 8), [0, 1], stddev=3.0)
+
+    @tf.function
+    def traced(x):
+        with one_pass_scope() if scope else contextlib.nullcontext():
+            return layer(x, training=False)
+
+    np.testing.assert_allclose(traced(x), layer(x), rtol=2e-5, atol=2e-6)
+    assert len(xla_functions(traced.get_concrete_function(x))) == passes
+
+
+def test_what_is_traced_after_a_scope_has_plain_operations_again():
+    layer, x = LocalResponseNormalization(), tf.ones((1, 128, 128, 8))
+    with pytest.raises(RuntimeError, match="within"), one_pass_scope():
+        raise RuntimeError("within")
+    assert not xla_functions(tf.function(lambda x: layer(x)).get_concrete_function(x))
