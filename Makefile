@@ -33,8 +33,8 @@ study: .venv/installed ## install, run ReLU against tanh on handwritten digits, 
 test: .venv/installed-dev ## run the tests (at most 8 minutes on 2 cores)
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
-test-all: test ## run the tests and then the long campaigns, one at a time
-	$(BIN)/python -m pytest -m slow
+test-all: test ## run the tests and then the long campaigns (about six times as long)
+	$(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadfile
 
 extras: .venv/installed-extras ## install the extras torch, sweep, bench and export; the tests of PyTorch's nets, launchers and formats then run too
 
