@@ -44,7 +44,10 @@ def _product(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     def multiply(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             of_inputs = tf.transpose(tf.matmul(kernel, upstream, transpose_b=True))
-            return of_inputs, tf.matmul(inputs, upstream, transpose_a=True)
+            # An update that began while the kernel is still read would have to copy it first. So the first product is
+            # made even where nothing before this layer learns.
+            with tf.control_dependencies([of_inputs]):
+                return of_inputs, tf.matmul(inputs, upstream, transpose_a=True)
 
         return tf.matmul(inputs, kernel), gradient
 

@@ -43,13 +43,18 @@ def test_the_way_back_reads_the_kernel_along_its_rows():
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = layer(x)
-        return tape.gradient(y, x)
+        return tape.gradient(y, [x, layer.kernel.value])
 
     graph = gradient.get_concrete_function(inputs()).graph
     (product,) = (
         each for each in graph.get_operations() if each.type == "MatMul" and each.get_attr("transpose_b")
     )
     assert [each.shape for each in product.inputs] == [(7, 3), (5, 3)]
+    (of_kernel,) = (
+        each for each in graph.get_operations() if each.type == "MatMul" and each.get_attr("transpose_a")
+    )
+    (before,) = of_kernel.control_inputs  # its update waits, too, until nobody reads the kernel
+    assert before.inputs[0].op is product
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
