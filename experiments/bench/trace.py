@@ -20,8 +20,8 @@ KINDS = {
     "convolutions: gradient of maps": ("Conv2DBackpropInput",),
     "convolutions: forward": ("Conv2D",),
     "matrix products": ("MatMul",),
-    "update": ("ResourceApply",),
-    "LRN's passes (XLA)": ("_fusion",),
+    "small updates": ("ResourceApply",),
+    "LRN's passes, large updates (XLA)": ("_fusion",),
     "pooling": ("Pool",),
     "slices, splits, paddings": ("Slice", "Split", "Concat", "Pad"),
 }
