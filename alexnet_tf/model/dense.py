@@ -26,7 +26,15 @@ class Dense(keras.layers.Dense):
         **kwargs: Other arguments of `keras.layers.Dense`, such as `activation` and `bias_initializer`.
 
     Input: floats `[N, values]`. Output: floats `[N, units]`.
+
+    Raises:
+        ValueError: The input has another rank, or other values than the layer was built for.
     """
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Creates `kernel` and `bias`; inputs of other ranks, which Keras's layer takes, are refused."""
+        super().build(input_shape)
+        self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: input_shape[-1]})
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:  # noqa: ARG002 - the signature of Keras
         """Multiplies `[N, values]` to `[N, units]`."""

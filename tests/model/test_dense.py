@@ -72,3 +72,9 @@ def test_is_read_again_from_a_file(tmp_path):
     again = keras.models.load_model(tmp_path / "model.keras")
     assert isinstance(again.get_layer("fc"), Dense)
     np.testing.assert_array_equal(again(inputs("float32")), model(inputs("float32")))
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 3, 4)])
+def test_takes_rows_only(shape):
+    with pytest.raises(ValueError, match="ndim"):
+        Dense(5, name="fc")(np.zeros(shape, "float32"))
