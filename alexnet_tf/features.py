@@ -4,7 +4,6 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,7 +83,7 @@ class Extraction:
             DataError: If an image cannot be read.
         """
 
-        @partial(tf.function, reduce_retracing=True)
+        @tf.function(reduce_retracing=True)
         def step(images: tf.Tensor) -> tf.Tensor:
             with one_pass_scope():
                 return self.network(images, training=False)

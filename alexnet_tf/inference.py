@@ -15,9 +15,9 @@ import tensorflow as tf
 from alexnet_tf import data, runs
 from alexnet_tf.config import Config, ConfigError, from_run, view_crop
 from alexnet_tf.config.schema import ClassicalConfig
-from alexnet_tf.model import (
-    one_pass_scope,
-)  # also, Keras finds our layers by the names that importing them registers
+
+# Importing the package also registers the names by which Keras finds our layers.
+from alexnet_tf.model import one_pass_scope
 from alexnet_tf.runs import RunError, RunFolder
 
 logger = logging.getLogger(__name__)

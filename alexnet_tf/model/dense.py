@@ -39,25 +39,21 @@ class Dense(keras.layers.Dense):
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:  # noqa: ARG002 - the signature of Keras
         """Multiplies `[N, values]` to `[N, units]`."""
         # A tensor, as for a variable TensorFlow would want another form of gradient.
-        outputs = _product(inputs, keras.ops.convert_to_tensor(self.kernel))
+        outputs = _product(inputs, tf.convert_to_tensor(self.kernel))
         if self.use_bias:
-            outputs = tf.nn.bias_add(outputs, keras.ops.convert_to_tensor(self.bias))
+            outputs = tf.nn.bias_add(outputs, self.bias)
         return outputs if self.activation is None else self.activation(outputs)
 
 
-def _product(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+@tf.custom_gradient
+def _product(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
     """`inputs @ kernel`, whose gradient transposes no kernel."""
 
-    @tf.custom_gradient
-    def multiply(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            of_inputs = tf.transpose(tf.matmul(kernel, upstream, transpose_b=True))
-            # An update that began while the kernel is still read would have to copy it first. So the first product is
-            # made even where nothing before this layer learns.
-            with tf.control_dependencies([of_inputs]):
-                return of_inputs, tf.matmul(inputs, upstream, transpose_a=True)
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        of_inputs = tf.transpose(tf.matmul(kernel, upstream, transpose_b=True))
+        # An update that began while the kernel is still read would have to copy it first. So the first product is
+        # made even where nothing before this layer learns.
+        with tf.control_dependencies([of_inputs]):
+            return of_inputs, tf.matmul(inputs, upstream, transpose_a=True)
 
-        return tf.matmul(inputs, kernel), gradient
-
-    # A tensor, as for a variable TensorFlow would want another form of gradient.
-    return multiply(inputs, tf.convert_to_tensor(kernel))
+    return tf.matmul(inputs, kernel), gradient

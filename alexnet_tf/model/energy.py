@@ -82,11 +82,9 @@ class EnergyNormalization(keras.layers.Layer):
         """Whether XLA makes one pass of it: in training, and of large maps inside a `one_pass_scope`."""
         if training and self.trainable:
             return True
-        if tf.executing_eagerly() or not getattr(
-            _ACTIVE, "scope", False
-        ):  # eagerly it would compile each time
-            return False
-        return math.prod(size or 0 for size in inputs.shape[1:]) >= LARGE
+        # Eagerly XLA would compile each time.
+        wished = getattr(_ACTIVE, "scope", False) and not tf.executing_eagerly()
+        return wished and math.prod(size or 0 for size in inputs.shape[1:]) >= LARGE
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """The input's shape."""

@@ -187,11 +187,12 @@ def _in_one_pass(
 ) -> None:
     """The same in place by XLA, which rounds in another order."""
 
-    def update(g: tf.Tensor, rate: tf.Tensor, decay: tf.Tensor, momentum: tf.Tensor) -> None:
+    @tf.function(autograph=False, jit_compile=True)
+    def update() -> None:
         v.assign(momentum * v - rate * (g + decay * w))
         w.assign_add(v)
 
-    tf.function(update, autograph=False, jit_compile=True)(g, rate, decay, momentum)
+    update()
 
 
 def _value(variable: Any) -> tf.Variable:
