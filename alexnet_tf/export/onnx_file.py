@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from alexnet_tf.export.job import LABELS, Job
 from alexnet_tf.runs import RunError
@@ -14,19 +16,48 @@ NAME = "model.onnx"
 OPSET = 18
 
 
-def convert(function: Any, path: Path) -> Path:
-    """Write a traced function of one input as an ONNX file of our opset.
+def convert(job: Job) -> Any:
+    """The run's network from frames to probabilities as an ONNX model of our opset.
 
-    Args:
-        function: A `tf.function` with an input signature.
-        path: The file.
+    The graph is converted with its weights as inputs, which are filled in afterwards: tf2onnx copies constants in each of
+    its passes and keeps the copies, gigabytes for the paper's network. What is computed from weights alone, such as
+    another order of a kernel's axes, ONNX Runtime folds.
     """
     import onnx
     import tf2onnx
 
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    model, _ = tf2onnx.convert.from_function(function, function.input_signature, opset=OPSET)
-    onnx.save(model, path)
+    serve, variables = job.framed().serve, job.network.weights
+    weights = {f"weight_{place}": variable for place, variable in enumerate(variables)}
+    specifications = [tf.TensorSpec(each.shape, each.dtype, name=name) for name, each in weights.items()]
+
+    @tf.function(input_signature=[*serve.input_signature, *specifications], autograph=False)
+    def with_weights(images: tf.Tensor, *values: tf.Tensor) -> dict[str, tf.Tensor]:
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return serve.python_function(images)
+
+    model, _ = tf2onnx.convert.from_function(with_weights, with_weights.input_signature, opset=OPSET)
+    for taken in [each for each in model.graph.input if each.name in weights]:
+        model.graph.input.remove(taken)
+        value = keras.ops.convert_to_numpy(weights[taken.name])
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value, taken.name))
+    return model
+
+
+def fold(model: Any, path: Path) -> Path:
+    """Write a model with all that is computed from constants computed."""
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(path)
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    folded = onnx.load(path)
+    unused = {each.domain for each in folded.opset_import} - {node.domain for node in folded.graph.node}
+    for each in [each for each in folded.opset_import if each.domain in unused]:
+        folded.opset_import.remove(each)  # all that ONNX Runtime knows, which other readers may not
+    onnx.save(folded, path)
     return path
 
 
@@ -34,7 +65,7 @@ def write_onnx(job: Job, folder: Path, scratch: Path) -> Path:
     """Convert frames to probabilities, and put labels and preprocessing into the metadata under their files' names."""
     import onnx
 
-    plain = convert(job.framed().serve, scratch / NAME)
+    plain = fold(convert(job), scratch / NAME)
     model = onnx.load(QUANTIZERS[job.quantize](job, plain, scratch))
     onnx.helper.set_model_props(
         model, {note.name: note.read_text(encoding="utf-8") for note in job.write_notes(scratch)}

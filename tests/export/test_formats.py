@@ -12,9 +12,12 @@ import tensorflow as tf
 import yaml
 
 import alexnet_tf
+from alexnet_tf.bench.process import peak_memory, resident_memory
 from alexnet_tf.config import ConfigError, formats
 from alexnet_tf.config.schema import Precision
 from alexnet_tf.export import ExportResult, export_run, exporting, reload
+from alexnet_tf.export.job import Job, LoadedRun
+from alexnet_tf.export.onnx_file import convert, fold
 from alexnet_tf.inference import Run
 from alexnet_tf.model import build
 from alexnet_tf.runs import RunError
@@ -117,6 +120,30 @@ def test_a_stranger_reads_labels_from_the_files(run: Run, tmp_path: Path) -> Non
     metadata = session.get_modelmeta().custom_metadata_map
     assert metadata["labels.txt"].splitlines() == run.class_names
     assert json.loads(metadata["preprocessing.json"])["views"] == 1
+
+
+@pytest.mark.slow
+def test_large_weights_are_copied_a_few_times_at_most(tmp_path: Path) -> None:
+    """Twelve of tf2onnx's passes copied them twice over, 10 GB for the paper's network of 0.23."""
+    need("onnx")
+    import onnx
+
+    overrides = ["model=alexnet_small", "model.input_size=16", "training.steps=1", "training.progress=none"]
+    overrides += [f"model.stages.{name}.units=4096" for name in ("fc6", "fc7")]
+    overrides += ["augment.order=[resize,subtract_mean,scale]", "augment.resize.size=16"]
+    run = alexnet_tf.train(alexnet_tf.compose([*overrides, f"run_dir={tmp_path / 'run'}"]))
+    job = Job(LoadedRun(run.path), "onnx", "none", 1)
+    job.network.predict(np.zeros((1, *job.network.input_shape[1:]), np.float32), verbose=0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here on
+    before = resident_memory()
+    made = fold(convert(job), tmp_path / "model.onnx")
+    size = made.stat().st_size
+    assert size > 64 * 2**20
+    assert peak_memory() - before < 7 * size
+    model = onnx.load(made)
+    constants = {each.name for each in model.graph.initializer}
+    assert not [node.name for node in model.graph.node if constants.issuperset(node.input)], "not folded"
+    assert ([each.name for each in model.graph.input], [each.domain for each in model.opset_import]) == (["images"], [""])  # fmt: skip
 
 
 @pytest.mark.usefixtures("in_process")
