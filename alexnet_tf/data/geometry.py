@@ -65,11 +65,13 @@ def crop_each(images: tf.Tensor, corners: tf.Tensor, size: int) -> tf.Tensor:
     if len(corners.shape) == 1:
         return crop_at(images, corners[0], corners[1], size, size)
     height, width = height_width(images)
-    rows, columns = (corners[:, axis, tf.newaxis] + tf.range(size) for axis in (0, 1))  # [N, size]
+    # Not `corners[:, 0, tf.newaxis]`: of a stack of known shape TensorFlow's optimizer forgets the new axis.
+    rows, columns = (
+        tf.expand_dims(each, 1) + tf.range(size) for each in tf.unstack(corners, axis=1)
+    )  # [N, size]
     places = rows[:, :, tf.newaxis] * width + columns[:, tf.newaxis]
-    if len(images.shape) == 4:
-        places += tf.range(tf.shape(images)[0])[:, tf.newaxis, tf.newaxis] * (height * width)
-    return tf.gather(tf.reshape(images, [-1, images.shape[-1]]), places)
+    pixels = tf.reshape(images, [*([-1] if len(images.shape) == 4 else []), height * width, images.shape[-1]])
+    return tf.gather(pixels, places, batch_dims=len(images.shape) - 3)
 
 
 def centre(height: Size, width: Size, size: int) -> tuple[Size, Size]:
