@@ -63,17 +63,10 @@ def epoch(config: Config, folder: str) -> Subject:
 
 
 def bare_steps(config: Config) -> Subject:
-    """As many steps as an epoch has, over the same batch."""
+    """As many steps as an epoch has, over the same batch, in one call."""
     source = data.load_source(config.data)
     steps = data.num_train_steps(source, config.training.batch_size)
-    step = ours.train_step(complete(config, source))
-    return Subject(
-        lambda repetitions: step.run(repetitions * steps),
-        steps * step.work,
-        steps * step.items,
-        step.facts,
-        warm_up=0,
-    )
+    return replace(ours.train_steps(complete(config, source), steps), warm_up=0)
 
 
 def long_run(config: Config, epochs: tuple[int, ...], folder: str) -> Subject:

@@ -2,7 +2,8 @@
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ from alexnet_tf import evaluation, model
 from alexnet_tf.bench.contender import Subject
 from alexnet_tf.config.schema import Config, LRNConfig
 from alexnet_tf.model import LocalResponseNormalization
-from alexnet_tf.training.step import make_train_step
+from alexnet_tf.training.step import TrainStep, make_train_step, make_train_steps
 from alexnet_tf.training.strategy import configure_process, make_strategy
 from alexnet_tf.training.trainer import DTYPES, build_network
 
@@ -28,25 +29,53 @@ def made_up_batch(config: Config) -> tuple[np.ndarray, np.ndarray]:
 
 def train_step(config: Config) -> Subject:
     """The step of a run: forward, backward, sums between replicas, update, running sums of loss and errors."""
+    network, _, step, feed = _parts(config)
+    images, labels, _ = next(feed)
+
+    def one(number: int, totals: tf.Tensor) -> tf.Tensor:
+        return step(images, labels, tf.constant(number, tf.int64), totals)
+
+    return _stepping(one, network, config.training.batch_size, 1)
+
+
+def train_steps(config: Config, count: int) -> Subject:
+    """So many steps in one call, as a run takes short ones, over one batch that is there."""
+    network, strategy, step, feed = _parts(config)
+    steps = make_train_steps(step, strategy, finish=None)
+
+    def several(number: int, totals: tf.Tensor) -> tf.Tensor:
+        return steps(feed, tf.constant(number, tf.int64), tf.constant(count, tf.int64), totals)
+
+    return _stepping(several, network, config.training.batch_size, count)
+
+
+def _parts(config: Config) -> tuple[keras.Model, tf.distribute.Strategy, TrainStep, Iterator[Any]]:
+    """Network, strategy, step, and an iterator that gives one batch again and again."""
     configure_process(config)
     strategy = make_strategy(config.strategy, config.training)
     network, optimizer = build_network(config, strategy)
     step = make_train_step(network, optimizer, strategy, config.training, config.seed)
-    batches = tf.data.Dataset.from_tensors(made_up_batch(config))
-    images, labels = next(iter(evaluation.distribute(strategy, batches)))
+    images, labels = made_up_batch(config)
+    batches = tf.data.Dataset.from_tensors((images, labels, labels)).repeat()
+    return network, strategy, step, iter(evaluation.distribute(strategy, batches))
+
+
+def _stepping(
+    call: Callable[[int, tf.Tensor], tf.Tensor], network: keras.Model, rows: int, count: int
+) -> Subject:
+    """A subject whose repetition is a call that does so many steps, of `rows` images each."""
     done = 0
 
     def run(repetitions: int) -> None:
         nonlocal done
         totals = tf.zeros(4, tf.float64)
         for _ in range(repetitions):
-            totals = step(images, labels, tf.constant(done, tf.int64), totals)
-            done += 1
+            totals = call(done, totals)
+            done += count
         totals.numpy()  # waits for the device
 
-    rows = config.training.batch_size
     facts = {**_facts(), "bytes_by_hand": bytes_by_hand(network, rows)}
-    return Subject(run, rows * training_flops(network), rows, facts)
+    return Subject(run, count * rows * training_flops(network), count * rows, facts)
 
 
 def update(config: Config) -> Subject:

@@ -30,6 +30,13 @@ from alexnet_tf.runs import RunError, RunFolder, WriteError, read_json, write_js
 SECONDS_BETWEEN_LINES = 30.0
 
 
+def hears_of_steps(callback: keras.callbacks.Callback) -> bool:
+    """Whether a callback does anything before or after a training step."""
+    hooks = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
+    own = {name: getattr(getattr(callback, name), "__func__", None) for name in hooks}  # or set on the object
+    return any(function is not getattr(keras.callbacks.Callback, name) for name, function in own.items())
+
+
 def percent(value: float | None) -> str:
     """A fraction as `12.3 %`, or `-` where there is none."""
     return "-" if value is None else f"{100 * value:.1f} %"

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from alexnet_tf.training.freezing import freeze
 from alexnet_tf.training.optimizer import set_frozen_groups, set_group_rates
 from alexnet_tf.training.schedule import Schedule
 from alexnet_tf.training.signals import StopSignal
-from alexnet_tf.training.step import TrainStep
-from alexnet_tf.training.workers import Team
+from alexnet_tf.training.step import TrainStep, TrainSteps, make_train_steps
+from alexnet_tf.training.workers import MEETING_SECONDS, MEETING_STEPS, Team
 
 OWN_TO_A_MACHINE = (
     "run_dir",
@@ -80,6 +80,8 @@ class Loop:
     schedule: Schedule
     make_step: Callable[[], TrainStep]
     """Makes the step of the variables and groups that are trainable when it is first called."""
+    one_by_one: bool
+    """Whether every step is a call of its own: somebody wants to hear of each, or the workers wait for each other."""
     evaluator: Evaluator
     callbacks: keras.callbacks.CallbackList
     steps_per_epoch: int
@@ -103,12 +105,16 @@ class Loop:
         self.restored_from: Path | None = None
         self.start: checkpoint.Checkpoint | None = None  # until there is a first checkpoint
         self.finite_step = 0  # the last one whose loss is known to be a number
-        self.feed: Iterator[tuple[Any, Any]] = iter(())  # the batches of the epochs before `fed_until`
+        self.feed: Any = iter(())  # the batches of the epochs before `fed_until`
         self.fed_until = 0
+        self.finish_images: Callable[..., tf.Tensor] | None = None  # what the devices do to their images
+        self.finish_order: list[str] | None = None
         self.rates: dict[str, float] = {}
         self.frozen: frozenset[str] | None = None
         self.frozen_until: str | None = None
         self.train_step: TrainStep  # made by `follow_schedule`, which knows what stands still
+        self.train_steps: TrainSteps | None = None  # of that step and what finishes its images
+        self.step_seconds = math.inf  # of a step, when last the sums were read
         self.totals = tf.constant(self.counters.totals, tf.float64)
 
     # ------------------------------------------------------------------------------------------ the story
@@ -132,6 +138,7 @@ class Loop:
         self._start_together()
         self.team.begin(self.counters.step)
         self.saved_at = time.perf_counter()
+        self.timed_at = self.counters.step, self.counters.seconds
         with self.stop_signal, self.team.watchdog, self.keeper:
             self.callbacks.on_train_begin()
             try:
@@ -184,19 +191,15 @@ class Loop:
         self.totals = tf.constant(c.totals, tf.float64)
         self.callbacks.on_epoch_begin(epoch)
         if epoch >= self.fed_until:
-            epochs = self.epochs_at_once(epoch)
-            self.feed, self.fed_until = self.distributed(epoch, first, epochs), epoch + epochs
-        for index in range(first, last):
+            self.open_feed(epoch, first)
+        while first < last and not c.stop_reason:
             started = time.perf_counter()
-            self.team.watchdog.doing("reading a batch")
-            images, labels = next(self.feed)
-            self.team.watchdog.doing(f"in step {c.step + 1}, which waits for every worker,")
             self.follow_schedule()
-            self.callbacks.on_train_batch_begin(index)
-            self.totals = self.train_step(images, labels, tf.constant(c.step, tf.int64), self.totals)
-            c.step += 1
+            self.callbacks.on_train_batch_begin(first)
+            count = self.take_steps(last - first)
+            first += count
             # The probe's time is not training's: wait for the device before it, so that the clock has all of the step.
-            due = self.team.meets(c.step, self.read_at) or index + 1 == last or self._due("probe")
+            due = count > 1 or self.team.meets(c.step, self.read_at) or first == last or self._due("probe")
             if due:
                 self.read_totals()
             elapsed = time.perf_counter() - started
@@ -204,14 +207,48 @@ class Loop:
             c.epoch_seconds += elapsed
             if due:
                 self.refresh_logs()
-            self.callbacks.on_train_batch_end(index, self.logs)
-            if index + 1 < last:
+            self.callbacks.on_train_batch_end(first - 1, self.logs)
+            if first < last:
                 self.within_epoch(met=due)
             elif self._due("probe"):
                 self.probe()
-            if c.stop_reason:
-                break
         self.end_epoch()
+
+    def take_steps(self, left: int) -> int:
+        """Do some of the steps that are left in the epoch; how many were done."""
+        c, step = self.counters, tf.constant(self.counters.step, tf.int64)
+        if self.one_by_one:
+            count = 1
+            self.team.watchdog.doing("reading a batch")
+            images, labels, _ = next(self.feed)
+            if self.finish_images is not None:
+                images = self.strategy.run(self.finish_images, args=images)
+            self.team.watchdog.doing(f"in step {c.step + 1}, which waits for every worker,")
+            self.totals = self.train_step(images, labels, step, self.totals)
+        else:
+            count = self.steps_at_once(left)
+            if self.train_steps is None:
+                self.train_steps = make_train_steps(self.train_step, self.strategy, self.finish_images)
+            self.totals = self.train_steps(self.feed, step, tf.constant(count, tf.int64), self.totals)
+        c.step += count
+        return count
+
+    def steps_at_once(self, left: int) -> int:
+        """How many of the steps left in the epoch to take in one call.
+
+        It ends where something is due or the schedule changes anything, and takes about `MEETING_SECONDS`, as nothing
+        is heard or shown meanwhile.
+        """
+        most, count = min(left, MEETING_STEPS, MEETING_SECONDS / self.step_seconds), 1
+        while count + 1 <= most and not self._is_met_at(self.counters.step + count):
+            count += 1
+        return count
+
+    def _is_met_at(self, step: int) -> bool:
+        """Whether the loop has something to do between a step and the next."""
+        if self._due("probe", step) or self._due("checkpoint", step):
+            return True
+        return self._planned(step) != (self.rates, self.frozen, self.frozen_until)
 
     def within_epoch(self, *, met: bool) -> None:
         """Probe, save and stop where that is due between two steps; workers ask each other where they `met`."""
@@ -264,9 +301,10 @@ class Loop:
         """The epoch of the last step, counted from 1; 0 before the first."""
         return math.ceil(self.counters.step / self.steps_per_epoch)
 
-    def _due(self, what: str) -> bool:
-        """Whether something is due after the step just done."""
-        step, training = self.counters.step, self.config.training
+    def _due(self, what: str, step: int | None = None) -> bool:
+        """Whether something is due after a step, by default the one just done."""
+        training = self.config.training
+        step = self.counters.step if step is None else step
         if what == "probe":
             return training.probe.every > 0 and step % training.probe.every == 0
         if what == "checkpoint" and self.interval is not None:
@@ -307,14 +345,17 @@ class Loop:
         most, order = min(ahead, data.epochs_at_once(self.source)), self.augment(epoch).order
         return next((more for more in range(1, most) if self.augment(epoch + more).order != order), most)
 
-    def distributed(self, epoch: int, first_step: int, epochs: int) -> Iterator[tuple[Any, Any]]:
-        """Images and labels of each training batch from a step of an epoch on, on the devices that train."""
+    def open_feed(self, epoch: int, first_step: int) -> None:
+        """Make the iterator over the batches from a step of an epoch on, and what finishes their images on the devices."""
         on_device = self.config.augment.device is AugmentDevice.accelerator
         unfinished = on_device and not self.config.training.overfit_batches
-        finish = data.finisher(self.source, self.augment(epoch), self.statistics) if unfinished else None
+        epochs, augment = self.epochs_at_once(epoch), self.augment(epoch)
         batches = self.batches(epoch, first_step, epochs=epochs, unfinished=unfinished)
-        for images, labels, _ in distribute(self.strategy, batches):
-            yield (self.strategy.run(finish, args=images) if finish else images), labels
+        self.feed, self.fed_until = iter(distribute(self.strategy, batches)), epoch + epochs
+        if unfinished and augment.order != self.finish_order:
+            self.finish_images = data.finisher(self.source, augment, self.statistics)
+            self.finish_order = augment.order
+            self.train_steps = None
 
     def augment(self, epoch: int) -> AugmentConfig:
         """The augmentation of an epoch."""
@@ -395,6 +436,9 @@ class Loop:
         scores = Scores.of(self.counters.totals, self.evaluator.num_classes)
         self.logs = {**_logs(scores), "images_per_second": self.images_per_second()}
         self.read_at = time.perf_counter()
+        (step, seconds), c = self.timed_at, self.counters
+        self.timed_at = c.step, c.seconds
+        self.step_seconds = (c.seconds - seconds) / (c.step - step)
 
     def _diverged(self, what: str, value: object) -> DivergedError:
         self.keeper.settle()
@@ -412,16 +456,20 @@ class Loop:
 
     def follow_schedule(self) -> None:
         """Set rates, frozen groups and frozen layers of the coming step, where they are not those of the last one."""
-        rates, frozen = self.schedule.rates(self.counters.step), self.schedule.frozen(self.counters.step)
+        rates, frozen, until = self._planned(self.counters.step)
         if rates != self.rates:
             set_group_rates(self.optimizer, rates)
-        until = self.schedule.frozen_until(self.counters.step)
         if (frozen, until) != (self.frozen, self.frozen_until):
             set_frozen_groups(self.optimizer, frozen)
             if until != self.frozen_until:
                 freeze(self.model, until)
-            self.train_step = self.make_step()
+            self.train_step, self.train_steps = self.make_step(), None
         self.rates, self.frozen, self.frozen_until = rates, frozen, until
+
+    def _planned(self, step: int) -> tuple[dict[str, float], frozenset[str], str | None]:
+        """The schedule's rates, frozen groups and frozen layers of the step that follows so many."""
+        schedule = self.schedule
+        return schedule.rates(step), schedule.frozen(step), schedule.frozen_until(step)
 
     def learning_rate(self) -> float:
         """The rate of the last step (of the first one before it) of the variables in no group of their own."""

@@ -12,6 +12,8 @@ from alexnet_tf.model import mask_scope
 
 TrainStep = Callable[[Any, Any, Any, Any], tf.Tensor]
 """`(images, labels, step, totals) -> totals` with the sums of `evaluation.tally` over the batch added."""
+TrainSteps = Callable[[Any, Any, Any, Any], tf.Tensor]
+"""`(batches, first, count, totals) -> totals` after steps `first`, `first + 1`, ... over the next batches of an iterator."""
 
 
 def make_train_step(
@@ -84,6 +86,29 @@ def make_train_step(
         return totals + strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
 
     return train_step if config.eager else tf.function(train_step)
+
+
+def make_train_steps(
+    train_step: TrainStep, strategy: tf.distribute.Strategy, finish: Callable[..., tf.Tensor] | None
+) -> TrainSteps:
+    """Several steps in one call, which take their batches themselves: nothing waits for Python between them.
+
+    Args:
+        train_step: One step.
+        strategy: Where the replicas are.
+        finish: What finishes the images of the batches, see `data.finisher`; None: they are finished.
+    """
+
+    def train_steps(batches: Any, first: tf.Tensor, count: tf.Tensor, totals: tf.Tensor) -> tf.Tensor:
+        def one(done: tf.Tensor, totals: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            images, labels, _ = next(batches)
+            images = strategy.run(finish, args=images) if finish else images
+            return done + 1, train_step(images, labels, first + done, totals)
+
+        start = (tf.zeros_like(count), totals)
+        return tf.while_loop(lambda done, _: done < count, one, start, parallel_iterations=1)[1]
+
+    return tf.function(train_steps)
 
 
 def _overflow_for_all(grads: list[Any]) -> list[Any]:

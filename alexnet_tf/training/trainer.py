@@ -20,7 +20,7 @@ from alexnet_tf.inference import Run
 from alexnet_tf.launching import changes_on_resume, starts_workers, train_in_workers
 from alexnet_tf.runs import RunError, RunFolder, State, Stopped, WriteError
 from alexnet_tf.training import checkpoint, diagnosis
-from alexnet_tf.training.callbacks import MLflow, TensorBoard, make_progress
+from alexnet_tf.training.callbacks import MLflow, TensorBoard, hears_of_steps, make_progress
 from alexnet_tf.training.fit import Fit
 from alexnet_tf.training.freezing import check_freezing
 from alexnet_tf.training.loop import Loop
@@ -375,6 +375,7 @@ def _prepare(
             config.model.freeze_until,
         ),
         make_step=partial(make_train_step, network, optimizer, strategy, training, config.seed),
+        one_by_one=team.count > 1 or training.eager or any(map(hears_of_steps, callbacks)),
         evaluator=Evaluator(
             network,
             strategy,

@@ -18,7 +18,8 @@ from alexnet_tf import data, runs
 from alexnet_tf.config import ConfigError
 from alexnet_tf.evaluation import Evaluator
 from alexnet_tf.runs import RunError, RunFolder, WrongPathError
-from alexnet_tf.training import DivergedError, Stopped, checkpoint, train
+from alexnet_tf.training import DivergedError, Stopped, checkpoint, loop, train
+from alexnet_tf.training.callbacks import hears_of_steps
 
 EXAMPLES, VALIDATION, BATCH, STEPS = 330, 359, 64, 5
 
@@ -203,6 +204,49 @@ def test_callbacks_get_all_hooks(recorder, finished):
         assert logs["learning_rate"] == 0.02
     assert recorder.model is not None
     assert recorder.params == {"epochs": 3, "steps": STEPS}
+
+
+@pytest.mark.parametrize(
+    ("callback", "hears"),
+    [
+        (keras.callbacks.EarlyStopping(), False),
+        (keras.callbacks.LambdaCallback(on_epoch_end=print), False),
+        (keras.callbacks.LambdaCallback(on_train_batch_end=print), True),
+        (keras.callbacks.ModelCheckpoint("best.keras"), True),
+        (keras.callbacks.TerminateOnNaN(), True),
+    ],
+)
+def test_who_hears_of_every_step(callback, hears):
+    assert hears_of_steps(callback) is hears
+
+
+MANY = {"training.epochs": 4, "training.probe.every": 7, "training.probe.examples": 77}
+MANY |= {"training.checkpoint_every": "4 steps", "training.keep_checkpoints": 9, "training.deterministic": "true"}  # fmt: skip
+MANY |= {"schedule": "steps", "schedule.iterations": "[18]", "schedule.warmup_epochs": 0.6}
+
+
+def test_steps_in_one_call_end_where_something_is_due_and_make_the_same_run(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "MEETING_SECONDS", 1e9)
+    single = run(tmp_path / "single", **MANY, callbacks=[Recorder()])
+    ends = []
+    take_steps = loop.Loop.take_steps
+
+    def note(self, left):
+        count = take_steps(self, left)
+        ends.append(self.counters.step)
+        return count
+
+    monkeypatch.setattr(loop.Loop, "take_steps", note)
+    several = run(tmp_path / "several", **MANY)
+    # The first is taken alone, as nothing is known of its time; the second for its rate in the warm-up.
+    assert ends == [1, 2, 4, 5, 7, 8, 10, 12, 14, 15, 16, 18, 20]
+    assert same_rows(single, several)
+    paths = [each.checkpoints() for each in (single, several)]
+    assert [path.name for path in paths[0]] == [path.name for path in paths[1]]
+    assert len(paths[0]) >= 5
+    for one, other in zip(*paths, strict=True):
+        mine, theirs = checkpoint.load(one).arrays, checkpoint.load(other).arrays
+        assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
 
 
 class StopAt(keras.callbacks.Callback):
