@@ -44,7 +44,7 @@ def train_steps(config: Config, count: int) -> Subject:
     steps = make_train_steps(step, strategy, finish=None)
 
     def several(number: int, totals: tf.Tensor) -> tf.Tensor:
-        return steps(feed, tf.constant(number, tf.int64), tf.constant(count, tf.int64), totals)
+        return steps(feed, tf.constant(number, tf.int64), tf.constant(count), totals)
 
     return _stepping(several, network, config.training.batch_size, count)
 

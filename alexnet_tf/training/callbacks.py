@@ -33,7 +33,7 @@ SECONDS_BETWEEN_LINES = 30.0
 def hears_of_steps(callback: keras.callbacks.Callback) -> bool:
     """Whether a callback does anything before or after a training step."""
     hooks = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
-    own = {name: getattr(getattr(callback, name), "__func__", None) for name in hooks}  # or set on the object
+    own = {name: getattr(getattr(callback, name, None), "__func__", None) for name in hooks}
     return any(function is not getattr(keras.callbacks.Callback, name) for name, function in own.items())
 
 

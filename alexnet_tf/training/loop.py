@@ -25,7 +25,7 @@ from alexnet_tf.training.optimizer import set_frozen_groups, set_group_rates
 from alexnet_tf.training.schedule import Schedule
 from alexnet_tf.training.signals import StopSignal
 from alexnet_tf.training.step import TrainStep, TrainSteps, make_train_steps
-from alexnet_tf.training.workers import MEETING_SECONDS, MEETING_STEPS, Team
+from alexnet_tf.training.workers import Team
 
 OWN_TO_A_MACHINE = (
     "run_dir",
@@ -39,6 +39,10 @@ OWN_TO_A_MACHINE = (
 """Keys in which the workers of a run may differ."""
 STATUS_SECONDS = 3.0
 """`status.json` is written at most this often within an epoch."""
+CALL_SECONDS = 0.2
+"""About how long a call of several steps takes; signals, clocks and the display wait for its end."""
+CALL_STEPS = 20
+"""The most steps of a call, should they suddenly take longer, as when the input stalls."""
 
 
 class DivergedError(RunError):
@@ -115,6 +119,7 @@ class Loop:
         self.train_step: TrainStep  # made by `follow_schedule`, which knows what stands still
         self.train_steps: TrainSteps | None = None  # of that step and what finishes its images
         self.step_seconds = math.inf  # of a step, when last the sums were read
+        self.timed_at = (0, 0.0)  # the step and the training's seconds then
         self.totals = tf.constant(self.counters.totals, tf.float64)
 
     # ------------------------------------------------------------------------------------------ the story
@@ -229,17 +234,16 @@ class Loop:
             count = self.steps_at_once(left)
             if self.train_steps is None:
                 self.train_steps = make_train_steps(self.train_step, self.strategy, self.finish_images)
-            self.totals = self.train_steps(self.feed, step, tf.constant(count, tf.int64), self.totals)
+            self.totals = self.train_steps(self.feed, step, tf.constant(count), self.totals)
         c.step += count
         return count
 
     def steps_at_once(self, left: int) -> int:
         """How many of the steps left in the epoch to take in one call.
 
-        It ends where something is due or the schedule changes anything, and takes about `MEETING_SECONDS`, as nothing
-        is heard or shown meanwhile.
+        A call ends where something is due and where the schedule changes anything.
         """
-        most, count = min(left, MEETING_STEPS, MEETING_SECONDS / self.step_seconds), 1
+        most, count = min(left, CALL_STEPS, CALL_SECONDS / self.step_seconds), 1
         while count + 1 <= most and not self._is_met_at(self.counters.step + count):
             count += 1
         return count

@@ -13,7 +13,7 @@ from alexnet_tf.model import mask_scope
 TrainStep = Callable[[Any, Any, Any, Any], tf.Tensor]
 """`(images, labels, step, totals) -> totals` with the sums of `evaluation.tally` over the batch added."""
 TrainSteps = Callable[[Any, Any, Any, Any], tf.Tensor]
-"""`(batches, first, count, totals) -> totals` after steps `first`, `first + 1`, ... over the next batches of an iterator."""
+"""`(batches, first, count, totals) -> totals` after `count` steps (int32) from `first` (int64) on over the next batches."""
 
 
 def make_train_step(
@@ -103,9 +103,9 @@ def make_train_steps(
         def one(done: tf.Tensor, totals: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             images, labels, _ = next(batches)
             images = strategy.run(finish, args=images) if finish else images
-            return done + 1, train_step(images, labels, first + done, totals)
+            return done + 1, train_step(images, labels, first + tf.cast(done, tf.int64), totals)
 
-        start = (tf.zeros_like(count), totals)
+        start = (tf.zeros_like(count), totals)  # int32, which is counted on the host where a GPU trains
         return tf.while_loop(lambda done, _: done < count, one, start, parallel_iterations=1)[1]
 
     return tf.function(train_steps)

@@ -225,18 +225,25 @@ MANY |= {"training.checkpoint_every": "4 steps", "training.keep_checkpoints": 9,
 MANY |= {"schedule": "steps", "schedule.iterations": "[18]", "schedule.warmup_epochs": 0.6}
 
 
-def test_steps_in_one_call_end_where_something_is_due_and_make_the_same_run(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "MEETING_SECONDS", 1e9)
-    single = run(tmp_path / "single", **MANY, callbacks=[Recorder()])
-    ends = []
-    take_steps = loop.Loop.take_steps
+@pytest.fixture
+def ends(monkeypatch):
+    """The steps after which the loop looks up, while calls are as long as they may be."""
+    monkeypatch.setattr(loop, "CALL_SECONDS", 1e9)
+    take_steps, found = loop.Loop.take_steps, []
 
     def note(self, left):
         count = take_steps(self, left)
-        ends.append(self.counters.step)
+        found.append(self.counters.step)
         return count
 
     monkeypatch.setattr(loop.Loop, "take_steps", note)
+    return found
+
+
+def test_steps_in_one_call_end_where_something_is_due_and_make_the_same_run(run, tmp_path, ends):
+    single = run(tmp_path / "single", **MANY, callbacks=[Recorder()])
+    assert ends == list(range(1, 21))
+    ends.clear()
     several = run(tmp_path / "several", **MANY)
     # The first is taken alone, as nothing is known of its time; the second for its rate in the warm-up.
     assert ends == [1, 2, 4, 5, 7, 8, 10, 12, 14, 15, 16, 18, 20]
@@ -247,6 +254,38 @@ def test_steps_in_one_call_end_where_something_is_due_and_make_the_same_run(run,
     for one, other in zip(*paths, strict=True):
         mine, theirs = checkpoint.load(one).arrays, checkpoint.load(other).arrays
         assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_a_signal_during_a_call_saves_at_its_end_and_the_run_goes_on(
+    run, resume, finished, tmp_path, ends, monkeypatch
+):
+    values = ("training.probe.every=5", "training.probe.examples=77", "training.deterministic=true")
+    take_steps = loop.Loop.take_steps
+
+    def kill(self, left):
+        if self.counters.step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return take_steps(self, left)
+
+    monkeypatch.setattr(loop.Loop, "take_steps", kill)
+    with pytest.raises(Stopped, match="stopped at step 9;"):
+        run(tmp_path / "run", *values, "training.checkpoint_every=3 steps")
+    assert ends == [1, 3, 5, 6, 9]
+    ends.clear()
+    assert same_rows(resume(tmp_path / "run"), finished)
+    assert ends == [10, 12, 15]
+
+
+def test_a_loss_that_is_no_number_within_a_call_is_found_at_its_step(run, tmp_path, ends):
+    origins = []
+    for name, callbacks in (("single", [Recorder()]), ("several", [])):
+        with pytest.raises(DivergedError) as caught:
+            run(tmp_path / name, "optimizer.lr=1e4", "training.deterministic=true", callbacks=callbacks)
+        origins.append(
+            re.search(r"first not finite: .* in step \d+ \(batch \d+ of epoch \d\)", str(caught.value))[0]
+        )
+    assert origins[0] == origins[1]
+    assert ends[-1] - ends[-2] > 1
 
 
 class StopAt(keras.callbacks.Callback):
@@ -405,6 +444,14 @@ def table_run(run, tmp_path_factory):
     """Six epochs of the table."""
     weights, path = Weights(), tmp_path_factory.mktemp("runs") / "table"
     return run(path, *EPOCHS, callbacks=[weights], **TABLE), weights
+
+
+def test_a_table_is_the_same_with_several_steps_in_a_call_and_a_device_that_finishes(
+    table_run, run, tmp_path, ends
+):
+    several = run(tmp_path / "run", *EPOCHS, "augment.device=accelerator", **TABLE)
+    assert same_rows(several, table_run[0])
+    assert ends == [1, *range(STEPS, 6 * STEPS + 1, STEPS)]
 
 
 def test_a_table_sets_the_rates_and_freezes_conv1_to_the_bit_whatever_its_momentum(table_run):
