@@ -403,7 +403,7 @@ def _batches(
 
 
 def _slices(arrays: tuple[np.ndarray, ...], size: int) -> tf.data.Dataset:
-    """Batches of the rows of arrays, the last one perhaps smaller; to cut rows one by one takes twenty times as long."""
+    """Batches of the rows of arrays, the last one perhaps smaller; to cut rows one by one takes three times as long."""
     whole = len(arrays[0]) // size * size
     full = tuple(array[:whole].reshape(-1, size) for array in arrays)
     batches = tf.data.Dataset.from_tensor_slices(full)

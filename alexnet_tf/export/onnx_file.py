@@ -45,19 +45,13 @@ def convert(job: Job) -> Any:
 
 
 def fold(model: Any, path: Path) -> Path:
-    """Write a model with all that is computed from constants computed."""
-    import onnx
+    """Write a model with all that is computed from constants computed; it names every domain of ONNX Runtime's."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(path)
     onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    folded = onnx.load(path)
-    unused = {each.domain for each in folded.opset_import} - {node.domain for node in folded.graph.node}
-    for each in [each for each in folded.opset_import if each.domain in unused]:
-        folded.opset_import.remove(each)  # all that ONNX Runtime knows, which other readers may not
-    onnx.save(folded, path)
     return path
 
 
@@ -67,6 +61,9 @@ def write_onnx(job: Job, folder: Path, scratch: Path) -> Path:
 
     plain = fold(convert(job), scratch / NAME)
     model = onnx.load(QUANTIZERS[job.quantize](job, plain, scratch))
+    used = {node.domain for node in model.graph.node}
+    for each in [each for each in model.opset_import if each.domain not in used]:
+        model.opset_import.remove(each)  # other readers may not know it
     onnx.helper.set_model_props(
         model, {note.name: note.read_text(encoding="utf-8") for note in job.write_notes(scratch)}
     )

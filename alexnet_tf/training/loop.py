@@ -85,7 +85,7 @@ class Loop:
     make_step: Callable[[], TrainStep]
     """Makes the step of the variables and groups that are trainable when it is first called."""
     one_by_one: bool
-    """Whether every step is a call of its own: somebody wants to hear of each, or the workers wait for each other."""
+    """Whether every step is a call of its own: a callback hears of each, workers wait for each other, or nothing is traced."""
     evaluator: Evaluator
     callbacks: keras.callbacks.CallbackList
     steps_per_epoch: int
@@ -143,7 +143,6 @@ class Loop:
         self._start_together()
         self.team.begin(self.counters.step)
         self.saved_at = time.perf_counter()
-        self.timed_at = self.counters.step, self.counters.seconds
         with self.stop_signal, self.team.watchdog, self.keeper:
             self.callbacks.on_train_begin()
             try:
@@ -566,6 +565,7 @@ class Loop:
         self.metrics.rows = self.metrics.parse(content.state["metrics"])
         self.timing.rows = self.timing.parse(content.state["timing"])
         self.restored_from, self.finite_step = path, self.counters.step
+        self.timed_at = self.counters.step, self.counters.seconds
 
     def stop(self) -> None:
         """Save and leave."""

@@ -17,7 +17,7 @@ from alexnet_tf.config import ConfigError, formats
 from alexnet_tf.config.schema import Precision
 from alexnet_tf.export import ExportResult, export_run, exporting, reload
 from alexnet_tf.export.job import Job, LoadedRun
-from alexnet_tf.export.onnx_file import convert, fold
+from alexnet_tf.export.onnx_file import write_onnx
 from alexnet_tf.inference import Run
 from alexnet_tf.model import build
 from alexnet_tf.runs import RunError
@@ -136,7 +136,9 @@ def test_large_weights_are_copied_a_few_times_at_most(tmp_path: Path) -> None:
     job.network.predict(np.zeros((1, *job.network.input_shape[1:]), np.float32), verbose=0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here on
     before = resident_memory()
-    made = fold(convert(job), tmp_path / "model.onnx")
+    (out := tmp_path / "out").mkdir()
+    (scratch := tmp_path / "scratch").mkdir()
+    made = write_onnx(job, out, scratch)
     size = made.stat().st_size
     assert size > 64 * 2**20
     assert peak_memory() - before < 7 * size
