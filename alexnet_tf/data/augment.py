@@ -43,6 +43,7 @@ from alexnet_tf.data.geometry import (
     crop_center,
     crop_each,
     height_width,
+    mirror_each,
     require_fit,
     resize_shorter,
     resize_to,
@@ -354,9 +355,7 @@ def flip(config: FlipConfig, statistics: "Statistics | None", training: bool) ->
 
     def change(image: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
         if len(image.shape) == 4:
-            # Whole images are copied: to choose for each pixel takes four times as long.
-            both, count = tf.concat([image, tf.reverse(image, [2])], axis=0), tf.shape(image)[0]
-            return tf.gather(both, tf.range(count) + tf.where(mirrored, count, 0))
+            return mirror_each(image, mirrored)
         return tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
 
     return Transform(
