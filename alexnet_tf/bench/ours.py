@@ -29,7 +29,7 @@ def made_up_batch(config: Config) -> tuple[np.ndarray, np.ndarray]:
 
 def train_step(config: Config) -> Subject:
     """The step of a run: forward, backward, sums between replicas, update, running sums of loss and errors."""
-    network, _, step, feed = _parts(config)
+    network, *_, step, feed = _parts(config)
     images, labels, _ = next(feed)
 
     def one(number: int, totals: tf.Tensor) -> tf.Tensor:
@@ -40,24 +40,27 @@ def train_step(config: Config) -> Subject:
 
 def train_steps(config: Config, count: int) -> Subject:
     """So many steps in one call, as a run takes short ones, over one batch that is there."""
-    network, strategy, step, feed = _parts(config)
-    steps = make_train_steps(step, strategy, finish=None)
+    network, optimizer, strategy, step, feed = _parts(config)
+    steps = make_train_steps(step, optimizer, strategy, [], finish=None)
+    rates = tf.zeros((count, 0), tf.float64)  # of no group: they stay
 
     def several(number: int, totals: tf.Tensor) -> tf.Tensor:
-        return steps(feed, tf.constant(number, tf.int64), tf.constant(count), totals)
+        return steps(feed, tf.constant(number, tf.int64), tf.constant(count), rates, totals)
 
     return _stepping(several, network, config.training.batch_size, count)
 
 
-def _parts(config: Config) -> tuple[keras.Model, tf.distribute.Strategy, TrainStep, Iterator[Any]]:
-    """Network, strategy, step, and an iterator that gives one batch again and again."""
+def _parts(
+    config: Config,
+) -> tuple[keras.Model, keras.optimizers.Optimizer, tf.distribute.Strategy, TrainStep, Iterator[Any]]:
+    """Network, optimizer, strategy, step, and an iterator that gives one batch again and again."""
     configure_process(config)
     strategy = make_strategy(config.strategy, config.training)
     network, optimizer = build_network(config, strategy)
     step = make_train_step(network, optimizer, strategy, config.training, config.seed)
     images, labels = made_up_batch(config)
     batches = tf.data.Dataset.from_tensors((images, labels, labels)).repeat()
-    return network, strategy, step, iter(evaluation.distribute(strategy, batches))
+    return network, optimizer, strategy, step, iter(evaluation.distribute(strategy, batches))
 
 
 def _stepping(

@@ -232,16 +232,19 @@ class Loop:
         else:
             count = self.steps_at_once(left)
             if self.train_steps is None:
-                self.train_steps = make_train_steps(self.train_step, self.strategy, self.finish_images)
-            self.totals = self.train_steps(self.feed, step, tf.constant(count), self.totals)
+                self.train_steps = make_train_steps(
+                    self.train_step, self.optimizer, self.strategy, list(self.rates), self.finish_images
+                )
+            planned = [self.rates, *(self.schedule.rates(c.step + done) for done in range(1, count))]
+            self.rates = planned[-1]
+            planned += [self.rates] * (CALL_STEPS - count)  # one shape, which is traced once
+            rates = tf.constant([list(each.values()) for each in planned], tf.float64)
+            self.totals = self.train_steps(self.feed, step, tf.constant(count), rates, self.totals)
         c.step += count
         return count
 
     def steps_at_once(self, left: int) -> int:
-        """How many of the steps left in the epoch to take in one call.
-
-        A call ends where something is due and where the schedule changes anything.
-        """
+        """How many of the steps left in the epoch to take in one call, which ends where something is due or freezes."""
         most, count = min(left, CALL_STEPS, CALL_SECONDS / self.step_seconds), 1
         while count + 1 <= most and not self._is_met_at(self.counters.step + count):
             count += 1
@@ -251,7 +254,7 @@ class Loop:
         """Whether the loop has something to do between a step and the next."""
         if self._due("probe", step) or self._due("checkpoint", step):
             return True
-        return self._planned(step) != (self.rates, self.frozen, self.frozen_until)
+        return self._frozen_at(step) != (self.frozen, self.frozen_until)
 
     def within_epoch(self, *, met: bool) -> None:
         """Probe, save and stop where that is due between two steps; workers ask each other where they `met`."""
@@ -459,7 +462,8 @@ class Loop:
 
     def follow_schedule(self) -> None:
         """Set rates, frozen groups and frozen layers of the coming step, where they are not those of the last one."""
-        rates, frozen, until = self._planned(self.counters.step)
+        step = self.counters.step
+        rates, (frozen, until) = self.schedule.rates(step), self._frozen_at(step)
         if rates != self.rates:
             set_group_rates(self.optimizer, rates)
         if (frozen, until) != (self.frozen, self.frozen_until):
@@ -469,10 +473,9 @@ class Loop:
             self.train_step, self.train_steps = self.make_step(), None
         self.rates, self.frozen, self.frozen_until = rates, frozen, until
 
-    def _planned(self, step: int) -> tuple[dict[str, float], frozenset[str], str | None]:
-        """The schedule's rates, frozen groups and frozen layers of the step that follows so many."""
-        schedule = self.schedule
-        return schedule.rates(step), schedule.frozen(step), schedule.frozen_until(step)
+    def _frozen_at(self, step: int) -> tuple[frozenset[str], str | None]:
+        """The groups and the layers that stand still in the step that follows so many."""
+        return self.schedule.frozen(step), self.schedule.frozen_until(step)
 
     def learning_rate(self) -> float:
         """The rate of the last step (of the first one before it) of the variables in no group of their own."""

@@ -1,6 +1,6 @@
 """One optimizer step over a global batch, on any number of replicas."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -9,11 +9,15 @@ import tensorflow as tf
 from alexnet_tf.config.schema import TrainingConfig
 from alexnet_tf.evaluation import cross_entropy, tally
 from alexnet_tf.model import mask_scope
+from alexnet_tf.training.optimizer import set_group_rates
 
 TrainStep = Callable[[Any, Any, Any, Any], tf.Tensor]
 """`(images, labels, step, totals) -> totals` with the sums of `evaluation.tally` over the batch added."""
-TrainSteps = Callable[[Any, Any, Any, Any], tf.Tensor]
-"""`(batches, first, count, totals) -> totals` after `count` steps (int32) from `first` (int64) on over the next batches."""
+TrainSteps = Callable[[Any, Any, Any, Any, Any], tf.Tensor]
+"""`(batches, first, count, rates, totals) -> totals` after `count` steps (int32) from `first` (int64) on over the next batches.
+
+`rates` are those of each step's groups, float64 `[count or more, groups]`; the optimizer has the first step's already.
+"""
 
 
 def make_train_step(
@@ -89,18 +93,32 @@ def make_train_step(
 
 
 def make_train_steps(
-    train_step: TrainStep, strategy: tf.distribute.Strategy, finish: Callable[..., tf.Tensor] | None
+    train_step: TrainStep,
+    optimizer: keras.optimizers.Optimizer,
+    strategy: tf.distribute.Strategy,
+    groups: Sequence[str],
+    finish: Callable[..., tf.Tensor] | None,
 ) -> TrainSteps:
     """Several steps in one call, which take their batches themselves: nothing waits for Python between them.
 
     Args:
         train_step: One step.
+        optimizer: Its optimizer, whose rates are set where they are other than those of the step before.
         strategy: Where the replicas are.
+        groups: Whose rates are given, in this order.
         finish: What finishes the images of the batches, see `data.finisher`; None: they are finished.
     """
 
-    def train_steps(batches: Any, first: tf.Tensor, count: tf.Tensor, totals: tf.Tensor) -> tf.Tensor:
+    def set_rates(rates: tf.Tensor) -> None:
+        set_group_rates(optimizer, dict(zip(groups, tf.unstack(rates, len(groups)), strict=True)))
+
+    def train_steps(
+        batches: Any, first: tf.Tensor, count: tf.Tensor, rates: tf.Tensor, totals: tf.Tensor
+    ) -> tf.Tensor:
         def one(done: tf.Tensor, totals: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            with tf.device("CPU:0"):  # the host decides: it need not wait for a GPU
+                change = tf.reduce_any(rates[done] != rates[tf.maximum(done - 1, 0)])
+            tf.cond(change, lambda: set_rates(rates[done]), lambda: None)
             images, labels, _ = next(batches)
             images = strategy.run(finish, args=images) if finish else images
             return done + 1, train_step(images, labels, first + tf.cast(done, tf.int64), totals)

@@ -245,12 +245,38 @@ def test_steps_in_one_call_end_where_something_is_due_and_make_the_same_run(run,
     assert ends == list(range(1, 21))
     ends.clear()
     several = run(tmp_path / "several", **MANY)
-    # The first is taken alone, as nothing is known of its time; the second for its rate in the warm-up.
-    assert ends == [1, 2, 4, 5, 7, 8, 10, 12, 14, 15, 16, 18, 20]
+    # The first is taken alone, as nothing is known of its time.
+    assert ends == [1, 4, 5, 7, 8, 10, 12, 14, 15, 16, 20]
     assert same_rows(single, several)
+    assert len(single.checkpoints()) >= 5
+    assert_same_checkpoints(single, several)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "code2012", "float16"])
+def test_rates_change_within_a_call(run, tmp_path, ends, optimizer):
+    values = {"training.epochs": 3, "training.deterministic": "true", "schedule.warmup_epochs": 0.6}
+    values |= {"training.precision": "float16"} if optimizer == "float16" else {"optimizer": optimizer}
+    single = run(tmp_path / "single", **values, schedule="cosine", callbacks=[Recorder()])
+    ends.clear()
+    several = run(tmp_path / "several", **values, schedule="cosine")
+    assert ends == [1, 5, 10, 15]
+    assert len(set(rows(several, "train")["lr"])) == 3
+    assert same_rows(single, several)
+    assert_same_checkpoints(single, several)
+
+
+def test_a_rate_that_a_callback_sets_stays_within_a_call(run, tmp_path, ends):
+    """Until the schedule has another one."""
+    rates = keras.callbacks.LearningRateScheduler(lambda epoch: [0.5, 0.004][epoch])
+    values = ("training.epochs=2", "schedule.iterations=[3]")
+    done = run(tmp_path / "run", *values, schedule="steps", callbacks=[rates])
+    assert ends == [1, 5, 10]
+    assert list(rows(done, "train")["lr"]) == pytest.approx([0.002, 0.004])
+
+
+def assert_same_checkpoints(single, several):
     paths = [each.checkpoints() for each in (single, several)]
     assert [path.name for path in paths[0]] == [path.name for path in paths[1]]
-    assert len(paths[0]) >= 5
     for one, other in zip(*paths, strict=True):
         mine, theirs = checkpoint.load(one).arrays, checkpoint.load(other).arrays
         assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
