@@ -345,9 +345,9 @@ class Loop:
 
     def epochs_at_once(self, epoch: int) -> int:
         """How many epochs from this one on have their batches from one dataset: they are augmented alike."""
-        if self.config.training.overfit_batches:
-            return 1
         ahead = math.ceil(self.total_steps / self.steps_per_epoch) - epoch
+        if self.config.training.overfit_batches:
+            return ahead
         most, order = min(ahead, data.epochs_at_once(self.source)), self.augment(epoch).order
         return next((more for more in range(1, most) if self.augment(epoch + more).order != order), most)
 
@@ -387,7 +387,8 @@ class Loop:
                 unfinished=unfinished,
             )
         ids = data.epoch_ids(self.source, config.seed, 0)[: count * config.training.batch_size]
-        return self._eval_batches("train", ids, config.training.batch_size).skip(first_step)
+        same = self._eval_batches("train", ids, config.training.batch_size)
+        return same.repeat(epochs).skip(first_step)
 
     def evaluate(self, batches: tf.data.Dataset) -> tuple[Scores, float]:
         """The scores over batches in evaluation form, and the images per second."""

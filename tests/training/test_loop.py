@@ -252,7 +252,7 @@ def test_steps_in_one_call_end_where_something_is_due_and_make_the_same_run(run,
     assert_same_checkpoints(single, several)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "code2012", "float16"])
+@pytest.mark.parametrize("optimizer", ["adam", "code2012", pytest.param("float16", marks=pytest.mark.slow)])
 def test_rates_change_within_a_call(run, tmp_path, ends, optimizer):
     values = {"training.epochs": 3, "training.deterministic": "true", "schedule.warmup_epochs": 0.6}
     values |= {"training.precision": "float16"} if optimizer == "float16" else {"optimizer": optimizer}
