@@ -42,7 +42,8 @@ def train_steps(config: Config, count: int) -> Subject:
     """So many steps in one call, as a run takes short ones, over one batch that is there."""
     network, optimizer, strategy, step, feed = _parts(config)
     steps = make_train_steps(step, optimizer, strategy, [], finish=None)
-    rates = tf.zeros((count, 0), tf.float64)  # of no group: they stay
+    with tf.device("CPU:0"):
+        rates = tf.zeros((count, 0), tf.float64)  # of no group: they stay
 
     def several(number: int, totals: tf.Tensor) -> tf.Tensor:
         return steps(feed, tf.constant(number, tf.int64), tf.constant(count), rates, totals)

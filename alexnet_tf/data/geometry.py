@@ -71,7 +71,11 @@ def crop_each(images: tf.Tensor, corners: tf.Tensor, size: int) -> tf.Tensor:
 def _squares(images: tf.Tensor, corners: tf.Tensor, size: int) -> tf.Tensor:
     """`crop_each` by XLA: TensorFlow's own operation copies pixel by pixel, which takes twenty times as long."""
     height, width = height_width(images)
-    rows, columns = (corners[:, axis, tf.newaxis] + tf.range(size) for axis in (0, 1))  # [N, size]
+    # Not `corners[:, 0, tf.newaxis]`: where functions run eagerly this is in the pipeline's own graph, and of a stack of
+    # known shape TensorFlow's optimizer forgets the new axis.
+    rows, columns = (
+        tf.expand_dims(each, 1) + tf.range(size) for each in tf.unstack(corners, axis=1)
+    )  # [N, size]
     places = rows[:, :, tf.newaxis] * width + columns[:, tf.newaxis]
     pixels = tf.reshape(images, [*([-1] if len(images.shape) == 4 else []), height * width, images.shape[-1]])
     return tf.gather(pixels, places, batch_dims=len(images.shape) - 3)

@@ -238,7 +238,8 @@ class Loop:
             planned = [self.rates, *(self.schedule.rates(c.step + done) for done in range(1, count))]
             self.rates = planned[-1]
             planned += [self.rates] * (CALL_STEPS - count)  # one shape, which is traced once
-            rates = tf.constant([list(each.values()) for each in planned], tf.float64)
+            with tf.device("CPU:0"):  # where they are looked at
+                rates = tf.constant([list(each.values()) for each in planned], tf.float64)
             self.totals = self.train_steps(self.feed, step, tf.constant(count), rates, self.totals)
         c.step += count
         return count

@@ -183,6 +183,22 @@ def test_gathering_batches_equals_going_one_by_one(
     np.testing.assert_allclose(images(digits_augment), images(still), atol=1e-5)
 
 
+@pytest.mark.parametrize("crop", ["pad_crop", "random_crop"])
+@pytest.mark.filterwarnings("ignore:Even though the `tf.config")
+def test_batches_are_the_same_where_functions_run_eagerly(digits: DataSource, crop: str) -> None:
+    """What is compiled otherwise is then part of the pipeline's own graph."""
+    order = [crop, "flip", "scale"]
+    augment = replace(RANDOM, order=order, random_crop=RandomCropConfig(size=7))
+    compiled = epoch(digits, augment)
+    tf.config.run_functions_eagerly(True)
+    try:
+        plain = epoch(digits, augment)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    for one, other in zip(compiled, plain, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_evaluation_has_each_example_once_and_pads_with_weight_zero(digits: DataSource) -> None:
     scale = AugmentConfig(order=["scale"], scale=ScaleConfig(divisor=1.0))
     batches = list(eval_batches(digits, "validation", scale, None, batch_size=100))

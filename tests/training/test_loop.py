@@ -579,6 +579,15 @@ def test_one_batch_can_be_learnt_by_heart(run, tmp_path):
     assert scores(done, "train", ids)[1] == 0
 
 
+def test_batches_learnt_by_heart_come_in_turns_after_a_resume_too(run, resume, tmp_path):
+    values = ("training.overfit_batches=2", "training.deterministic=true", "training.probe.every=0")
+    whole = run(tmp_path / "whole", *values, "training.epochs=4")
+    part = run(
+        tmp_path / "part", *values, "training.steps=3", "training.epochs=4"
+    )  # in the middle of an epoch
+    assert same_rows(resume(part.path, "training.steps=null"), whole, without=[3])
+
+
 def test_checkpoints_by_steps_and_never(run, tmp_path):
     done = run(tmp_path / "steps", "training.steps=7", "training.checkpoint_every=3 steps")
     assert [path.stem for path in done.checkpoints()] == ["step-000000006", "step-000000007"]
