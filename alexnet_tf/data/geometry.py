@@ -69,7 +69,7 @@ def crop_each(images: tf.Tensor, corners: tf.Tensor, size: int) -> tf.Tensor:
 
 @tf.function(autograph=False, jit_compile=True)
 def _squares(images: tf.Tensor, corners: tf.Tensor, size: int) -> tf.Tensor:
-    """`crop_each` by XLA: TensorFlow's own operation copies pixel by pixel, which takes twenty times as long."""
+    """`crop_each` by XLA: TensorFlow's own operation copies pixel by pixel, which takes more than ten times as long."""
     height, width = height_width(images)
     # Not `corners[:, 0, tf.newaxis]`: where functions run eagerly this is in the pipeline's own graph, and of a stack of
     # known shape TensorFlow's optimizer forgets the new axis.
