@@ -187,6 +187,7 @@ def test_decay_that_is_not_coupled_shows_in_the_update():
     assert not agree([-0.0101, 0.01081001, 0.004629008], found["update"])
 
 
+@pytest.mark.slow
 def test_a_plateau_is_driven_to_its_end():
     found = recipe(name="paper")
     assert found["rate_by_plateau"] == pytest.approx([1e-2, 1e-3, 1e-4, 1e-5])

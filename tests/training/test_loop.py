@@ -252,7 +252,9 @@ def test_steps_in_one_call_end_where_something_is_due_and_make_the_same_run(run,
     assert_same_checkpoints(single, several)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "code2012", pytest.param("float16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "optimizer", ["code2012", *(pytest.param(name, marks=pytest.mark.slow) for name in ("adam", "float16"))]
+)
 def test_rates_change_within_a_call(run, tmp_path, ends, optimizer):
     values = {"training.epochs": 3, "training.deterministic": "true", "schedule.warmup_epochs": 0.6}
     values |= {"training.precision": "float16"} if optimizer == "float16" else {"optimizer": optimizer}
@@ -527,6 +529,7 @@ def test_an_operation_is_left_out_from_its_epoch_on(run, tmp_path):
     assert validation[0] == validation[1] == validation[2]
 
 
+@pytest.mark.slow  # the test of a table has such a device too
 def test_a_device_that_finishes_images_makes_the_same_run(run, tmp_path):
     values = (
         "training.epochs=2",
@@ -579,6 +582,7 @@ def test_one_batch_can_be_learnt_by_heart(run, tmp_path):
     assert scores(done, "train", ids)[1] == 0
 
 
+@pytest.mark.slow
 def test_batches_learnt_by_heart_come_in_turns_after_a_resume_too(run, resume, tmp_path):
     values = ("training.overfit_batches=2", "training.deterministic=true", "training.probe.every=0")
     whole = run(tmp_path / "whole", *values, "training.epochs=4")
@@ -603,7 +607,7 @@ def test_checkpoints_by_steps_and_never(run, tmp_path):
     ("value", "compute", "optimizer"),
     [
         ("training.eager=true", "float32", "CoupledSGD"),
-        ("training.jit_compile=true", "float32", "CoupledSGD"),
+        pytest.param("training.jit_compile=true", "float32", "CoupledSGD", marks=pytest.mark.slow),
         ("training.precision=bfloat16", "bfloat16", "CoupledSGD"),
         ("training.precision=float16", "float16", "LossScaleOptimizer"),
         ("training.precision=float64", "float64", "CoupledSGD"),
