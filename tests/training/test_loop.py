@@ -586,9 +586,8 @@ def test_one_batch_can_be_learnt_by_heart(run, tmp_path):
 def test_batches_learnt_by_heart_come_in_turns_after_a_resume_too(run, resume, tmp_path):
     values = ("training.overfit_batches=2", "training.deterministic=true", "training.probe.every=0")
     whole = run(tmp_path / "whole", *values, "training.epochs=4")
-    part = run(
-        tmp_path / "part", *values, "training.steps=3", "training.epochs=4"
-    )  # in the middle of an epoch
+    # It ends in the middle of an epoch.
+    part = run(tmp_path / "part", *values, "training.steps=3", "training.epochs=4")
     assert same_rows(resume(part.path, "training.steps=null"), whole, without=[3])
 
 
